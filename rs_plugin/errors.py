@@ -1,0 +1,43 @@
+"""The project's errors. Each is also the builtin that a caller would expect to catch."""
+
+from __future__ import annotations
+
+
+class RSPluginError(Exception):
+    """Base of every error that this package raises on purpose."""
+
+
+class ParameterError(RSPluginError, ValueError):
+    """An argument has a value that the mathematics or the method does not allow."""
+
+
+class UnknownNameError(RSPluginError, KeyError):
+    """A name that a user typed is not registered."""
+
+    def __str__(self) -> str:
+        """Return the message itself; KeyError would show it in quotes."""
+        return str(self.args[0]) if self.args else ""
+
+
+class UnsupportedThreatError(RSPluginError, ValueError):
+    """No proven rule gives a certificate for this noise and threat model."""
+
+
+class InputError(RSPluginError, ValueError):
+    """Images or labels have a wrong shape, type or range."""
+
+
+class ModelError(RSPluginError, ValueError):
+    """A base network answered with something that is not a row of class scores."""
+
+
+class ChecksumError(RSPluginError, ValueError):
+    """A file's content is not what its card or manifest says."""
+
+
+class StoreError(RSPluginError, OSError):
+    """The vote store cannot be opened, read or written."""
+
+
+class DependencyError(RSPluginError, ImportError):
+    """An optional package is needed for what was asked."""

@@ -1,0 +1,77 @@
+"""One small registry for every kind of name that a user types.
+
+A target is an object or a lazy ``"module:attribute"`` string; third parties add targets through an entry-point group.
+"""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+from collections.abc import Callable, Iterator
+from importlib.metadata import entry_points
+from typing import Generic, TypeVar
+
+from rs_plugin.errors import ParameterError, UnknownNameError
+
+T = TypeVar("T")
+
+
+class Registry(Generic[T]):
+    """Maps names to targets of one kind.
+
+    Args:
+        kind: what the names stand for, in words, for messages ("noise", "data set").
+        check: returns whether a loaded target is of the right kind.
+        group: entry-point group that third parties may add names under.
+    """
+
+    def __init__(self, kind: str, check: Callable[[object], bool], group: str | None = None) -> None:
+        self._kind = kind
+        self._check = check
+        self._group = group
+        self._targets: dict[str, T | str] = {}
+
+    def register(self, name: str, target: T | str) -> None:
+        """Add ``target`` under ``name``; the same target may be added again, another one may not.
+
+        Raises:
+            ParameterError: ``name`` already stands for something else.
+        """
+        known = self._targets.get(name)
+        if known is not None and known != target:
+            raise ParameterError(f"{self._kind} name {name!r} is already taken by {known!r}; choose another name")
+        self._targets[name] = target
+
+    def names(self) -> list[str]:
+        """Return all names, those of entry points included, sorted."""
+        return sorted({*self._targets, *(name for name, _ in self._plugins())})
+
+    def get(self, name: str) -> T:
+        """Return the target of ``name``, importing it if it is lazy.
+
+        Raises:
+            UnknownNameError: nothing is registered under ``name``.
+            ParameterError: the target is not of the registry's kind.
+        """
+        target: object = self._targets.get(name)
+        if target is None:
+            target = next((load() for found, load in self._plugins() if found == name), None)
+        if target is None:
+            raise UnknownNameError(self._unknown(name))
+        if isinstance(target, str):
+            module, _, attribute = target.partition(":")
+            target = getattr(importlib.import_module(module), attribute)
+        if not self._check(target):
+            raise ParameterError(f"{self._kind} {name!r} points to {target!r}, which is not a {self._kind}")
+        return target  # type: ignore[return-value]  # what _check has just established
+
+    def _plugins(self) -> Iterator[tuple[str, Callable[[], object]]]:
+        if self._group is not None:
+            for point in entry_points(group=self._group):
+                yield point.name, point.load
+
+    def _unknown(self, name: str) -> str:
+        names = self.names()
+        close = difflib.get_close_matches(str(name), names, n=1)
+        hint = f" Did you mean {close[0]!r}?" if close else ""
+        return f"unknown {self._kind} {name!r}; known: {', '.join(names)}.{hint}"
