@@ -1,0 +1,371 @@
+"""The public entry: certificates for a noise, a threat model and a dimension."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Final, Literal, TypeAlias, cast
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike
+
+from rs_plugin.certificates.bounds import Bounds
+from rs_plugin.certificates.curves import CurveKey
+from rs_plugin.certificates.exact import ClosedFormBounds, ExactBounds
+from rs_plugin.certificates.sampled import SampledBounds
+from rs_plugin.distributions.base import SmoothingDistribution, worst_shift
+from rs_plugin.errors import ParameterError, UnknownNameError, UnsupportedThreatError
+from rs_plugin.numerics import Array, step_down, step_up
+from rs_plugin.threats import THREATS, Threat, parse_threat, radius_factor
+
+Method: TypeAlias = Literal["closed_form", "exact", "dual", "monte_carlo"]
+METHODS: Final[tuple[str, ...]] = ("auto", "closed_form", "exact", "dual", "monte_carlo")
+
+#: Defaults of the Monte-Carlo methods.
+DEFAULT_DRAWS: Final = 100_000
+DEFAULT_ALPHA: Final = 1e-4
+
+
+@dataclass(frozen=True)
+class _Source:
+    """Bounds for one threat model that serve another: ``radius = unit_radius * length``."""
+
+    threat: Threat
+    length: float
+    bounds: Bounds
+
+
+class Certificate:
+    """Certificates of one noise against one threat model in ``dim`` dimensions; make it with ``certificate``.
+
+    With ``D(λ; r)`` the discrepancy between ``λ`` times the noise's density and its worst shift in the ball of radius
+    ``r``, a class of probability ``p`` under noise keeps at least ``L(p; r) = sup_λ (λ p - D(λ; r))`` anywhere in the
+    ball, and more than 1/2 exactly if ``p > p*(r)``.
+
+    Radii are in input units (pixels in [0, 1]), in the norm of the threat model. Every value is rounded in the
+    direction in which it stays true.
+
+    Attributes:
+        noise: the noise.
+        threat_model: ``"L1"``, ``"L2"`` or ``"Linf"``.
+        dim: number of values in one input.
+        method: ``"closed_form"``, ``"exact"``, ``"dual"`` or ``"monte_carlo"``.
+        failure_probability: of this object as a whole, 0 when it is deterministic.
+
+    Source: Zhang et al. (NeurIPS 2020), Theorems 1 to 3.
+    """
+
+    def __init__(
+        self,
+        noise: SmoothingDistribution,
+        threat: Threat,
+        dim: int,
+        method: Method,
+        sources: tuple[_Source, ...],
+        failure_probability: float,
+    ) -> None:
+        self.noise = noise
+        self.threat_model = threat
+        self.dim = dim
+        self.method = method
+        self.failure_probability = failure_probability
+        self._sources = sources
+
+    def __repr__(self) -> str:
+        return f"Certificate({self.noise}, {self.threat_model}, dim={self.dim}, method={self.method!r})"
+
+    def required_probability(self, radius: ArrayLike) -> Any:
+        """Return ``p*(r)``: an image is certified at ``r`` iff ``p > p*(r)``. Never below the true value.
+
+        Args:
+            radius: 0 or more; a number or an array.
+
+        Raises:
+            ParameterError: a radius is negative or NaN.
+        """
+        r = _checked_radius(radius)
+        flat = r.ravel()
+        result = np.full(flat.shape, 1.0)
+        result[flat == 0.0] = 0.5
+        inner = np.flatnonzero((flat > 0.0) & np.isfinite(flat))
+        if len(inner):
+            values = [s.bounds.required_probability(step_up(flat[inner] / s.length, 4)) for s in self._sources]
+            result[inner] = np.clip(np.min(values, axis=0), 0.5, 1.0)
+        return _shaped(result.reshape(r.shape))
+
+    def radius(self, p_lower: ArrayLike, p_upper: ArrayLike | None = None) -> Any:
+        """Return the largest certified radius. Never above the true value.
+
+        Args:
+            p_lower: lower bound on the probability of the top class.
+            p_upper: upper bound on the probability of **every** other class at once; ``1 - p_lower`` where None or
+                larger. With it, ``p_lower = 0.4, p_upper = 0.2`` certifies.
+
+        Returns:
+            0 where ``p_lower <= 1/2`` without ``p_upper``, and where ``p_lower <= p_upper`` with it.
+
+        Raises:
+            ParameterError: a probability outside [0, 1].
+        """
+        p = _checked_probability("p_lower", p_lower)
+        if p_upper is None:
+            return _shaped(self._binary_radius(p.ravel()).reshape(p.shape))
+        p, q = np.broadcast_arrays(p, _checked_probability("p_upper", p_upper))
+        flat_p, flat_q = p.ravel(), q.ravel()
+        result = self._binary_radius(flat_p)
+        better = np.flatnonzero((flat_q < 1.0 - flat_p) & (flat_p > flat_q))
+        for i in better:
+            result[i] = max(result[i], self._two_sided_radius(float(flat_p[i]), float(flat_q[i])))
+        result[flat_p <= flat_q] = 0.0
+        return _shaped(result.reshape(p.shape))
+
+    def lower_bound(self, p: ArrayLike, radius: ArrayLike) -> Any:
+        """Return ``L(p; r)``, a lower bound on the smoothed probability anywhere in the ball.
+
+        Args:
+            p: lower bound on the probability at the centre.
+            radius: 0 or more; the two broadcast.
+
+        Raises:
+            ParameterError: a probability outside [0, 1], or a radius that is negative or NaN.
+        """
+        probability, r = np.broadcast_arrays(_checked_probability("p", p), _checked_radius(radius))
+        return _shaped(self._lower_bound(probability.ravel(), r.ravel()).reshape(r.shape))
+
+    def discrepancy(self, lam: ArrayLike, radius: ArrayLike) -> Any:
+        """Return ``D(λ π0 ‖ πδ) = ∫ (λ π0 - πδ)_+`` at the worst shift. Never below the true value.
+
+        Args:
+            lam: ``λ``, 0 or more.
+            radius: 0 or more; the two broadcast.
+
+        Raises:
+            ParameterError: a negative or NaN argument.
+        """
+        lam_array = np.asarray(lam, dtype=np.float64)
+        if not np.all(lam_array >= 0):
+            raise ParameterError(f"lam must be 0 or more, not {_first(lam_array, ~(lam_array >= 0))}")
+        scale, r = np.broadcast_arrays(lam_array, _checked_radius(radius))
+        flat_scale, flat = scale.ravel().copy(), r.ravel()
+        result = np.where(flat == 0.0, np.maximum(flat_scale - 1.0, 0.0), flat_scale)
+        inner = np.flatnonzero((flat > 0.0) & np.isfinite(flat))
+        if len(inner):
+            values = [
+                s.bounds.discrepancy(flat_scale[inner], step_up(flat[inner] / s.length, 4)) for s in self._sources
+            ]
+            result[inner] = np.min(values, axis=0)
+        return _shaped(result.reshape(r.shape))
+
+    def worst_shift(self, radius: float) -> Array:
+        """Return ``δ*``, shape (dim,): the shift in the ball against which the noise protects least.
+
+        Where no rule proves it for this threat model, the certificate comes from another norm's ball around this one,
+        and the shift returned is that ball's, which may lie outside this one.
+
+        Raises:
+            ParameterError: the radius is negative, NaN or infinite.
+        """
+        r = float(_checked_radius(radius))
+        if math.isinf(r):
+            raise ParameterError("radius must be finite here")
+        if self.threat_model in self.noise.worst_shift_rules:
+            return np.asarray(worst_shift(self.threat_model, r, self.dim).numpy())
+        source = self._sources[0]
+        factor = radius_factor(self.threat_model, source.threat, self.dim)
+        return np.asarray(worst_shift(source.threat, r / factor, self.dim).numpy())
+
+    def _binary_radius(self, p: Array) -> Array:
+        result = np.where(p >= 1.0, np.inf, 0.0)
+        if self.failure_probability > 0.0:
+            result[:] = 0.0  # a table ends at its last radius, whatever p is
+        inner = np.flatnonzero((p > 0.5) & ((p < 1.0) | (self.failure_probability > 0.0)))
+        if len(inner):
+            values = [step_down(s.bounds.radius(p[inner]) * s.length, 8) for s in self._sources]
+            result[inner] = np.maximum(np.max(values, axis=0), 0.0)
+        return np.asarray(result)
+
+    def _lower_bound(self, p: Array, radius: Array) -> Array:
+        result = np.where(radius == 0.0, p, 0.0)
+        inner = np.flatnonzero((radius > 0.0) & np.isfinite(radius))
+        if len(inner):
+            values = [
+                s.bounds.lower_bound(p[inner].copy(), step_up(radius[inner] / s.length, 4)) for s in self._sources
+            ]
+            result[inner] = np.max(values, axis=0)
+        return np.asarray(result)
+
+    def _two_sided_radius(self, p: float, q: float) -> float:
+        """Return the largest ``r`` found with ``L(p; r) + L(1 - q; r) > 1``, each trial evaluated safely."""
+        at = np.array([p, step_down(1.0 - q, 1)])
+        if at[0] + at[1] <= 1.0 or at[0] <= 0.0:
+            return 0.0
+        if at[0] >= 1.0 and self.failure_probability == 0.0:
+            return math.inf
+
+        def holds(r: float) -> bool:
+            total = self._lower_bound(at, np.full(2, r)).sum()
+            return bool(total > 1.0 + 4e-16)
+
+        return _last_true(holds, self.noise.length_scale)
+
+
+def certificate(
+    noise: SmoothingDistribution,
+    threat_model: str,
+    dim: int,
+    method: str = "auto",
+    *,
+    n: int | None = None,
+    alpha: float | None = None,
+    generator: torch.Generator | None = None,
+) -> Certificate:
+    """Return the certificate of ``noise`` against ``threat_model`` for inputs of ``dim`` values.
+
+    Args:
+        noise: a smoothing distribution.
+        threat_model: ``"L1"``, ``"L2"`` or ``"Linf"``.
+        dim: number of values in one input, 3072 for a CIFAR image.
+        method: ``"auto"`` takes the tightest proven deterministic method. ``"closed_form"`` and ``"exact"``
+            (quadrature) are deterministic. ``"dual"`` is the paper's Monte-Carlo bound and ``"monte_carlo"`` the
+            Neyman-Pearson form with binomial bounds; both need only a sampler, a density and a worst-shift rule.
+        n: draws of a Monte-Carlo method, 100 000 by default.
+        alpha: failure probability of a Monte-Carlo method, over every radius, ``p`` and call together; 1e-4 by default.
+        generator: source of a Monte-Carlo method's draws; a generator seeded with 0 by default.
+
+    Raises:
+        UnsupportedThreatError: no rule covers the pair, or the method does not exist for it.
+        ParameterError: ``k >= dim``, or an argument out of range.
+        UnknownNameError: an unknown threat model or method.
+    """
+    threat = parse_threat(threat_model)
+    if not isinstance(noise, SmoothingDistribution):
+        raise ParameterError(f"noise must be a SmoothingDistribution, not {noise!r}; parse_noise makes one from text")
+    noise.check_dim(dim)
+    if method not in METHODS:
+        raise UnknownNameError(f"unknown method {method!r}; known: {', '.join(METHODS)}")
+    if method in ("dual", "monte_carlo"):
+        return _sampled(noise, threat, int(dim), cast(Any, method), n, alpha, generator)
+    given = {"n": n, "alpha": alpha, "generator": generator}
+    for name, value in given.items():
+        if value is not None:
+            raise ParameterError(f"{name} is an argument of the Monte-Carlo methods; {method!r} takes none")
+    simple = noise.simplified(int(dim))
+    if method in ("auto", "closed_form"):
+        sources = _sources(threat, simple, int(dim), lambda source: _closed_form(simple, source, int(dim)))
+        if sources:
+            return Certificate(noise, threat, int(dim), "closed_form", sources, 0.0)
+    if method in ("auto", "exact"):
+        sources = _sources(threat, simple, int(dim), lambda source: _exact(simple, source, int(dim)))
+        if sources:
+            return Certificate(noise, threat, int(dim), "exact", sources, 0.0)
+    raise UnsupportedThreatError(_unsupported(noise, threat, int(dim), method))
+
+
+def _sources(
+    threat: Threat, noise: SmoothingDistribution, dim: int, make: Callable[[Threat], Bounds | None]
+) -> tuple[_Source, ...]:
+    """Return the threat's own bounds where there are any, else those of every ball that encloses its ball."""
+    found = {}
+    for source in (threat, *(other for other in THREATS if other != threat)):
+        bounds = make(source)
+        if bounds is not None:
+            length = noise.length_scale * radius_factor(threat, source, dim)
+            found[source] = _Source(source, length, bounds)
+            if source == threat:
+                break
+    return tuple(found.values())
+
+
+def _closed_form(noise: SmoothingDistribution, threat: Threat, dim: int) -> Bounds | None:
+    law = noise.closed_form_law(threat, dim)
+    return None if law is None else ClosedFormBounds(law)
+
+
+def _exact(noise: SmoothingDistribution, threat: Threat, dim: int) -> Bounds | None:
+    law = noise.log_ratio_law(threat, dim)
+    if law is None:
+        return None
+    unit = noise.rescaled(1.0 / noise.length_scale)
+    return ExactBounds(law, CurveKey(str(unit), threat, dim))
+
+
+def _sampled(
+    noise: SmoothingDistribution,
+    threat: Threat,
+    dim: int,
+    method: Literal["dual", "monte_carlo"],
+    n: int | None,
+    alpha: float | None,
+    generator: torch.Generator | None,
+) -> Certificate:
+    n = DEFAULT_DRAWS if n is None else n
+    alpha = DEFAULT_ALPHA if alpha is None else alpha
+    if n != int(n) or n < 1000:
+        raise ParameterError(f"n must be a whole number of at least 1000 draws, not {n!r}")
+    if not 0.0 < alpha < 1.0:
+        raise ParameterError(f"alpha must lie between 0 and 1, not {alpha!r}")
+    proven = [t for t in (threat, *THREATS) if t in noise.worst_shift_rules]
+    if not proven:
+        raise UnsupportedThreatError(_unsupported(noise, threat, dim, method))
+    source = max(proven, key=lambda t: (t == threat, radius_factor(threat, t, dim)))
+    rng = torch.Generator().manual_seed(0) if generator is None else generator
+    bounds = SampledBounds(noise, source, dim, method, n=int(n), alpha=float(alpha), generator=rng)
+    length = noise.length_scale * radius_factor(threat, source, dim)
+    return Certificate(noise, threat, dim, method, (_Source(source, length, bounds),), float(alpha))
+
+
+def _unsupported(noise: SmoothingDistribution, threat: Threat, dim: int, method: str) -> str:
+    if not noise.worst_shift_rules:
+        return (
+            f"{noise} declares no worst-shift rule, so nothing proves a certificate for {threat}; list the threat "
+            f"models whose conditions it meets in {type(noise).__name__}.worst_shift_rules"
+        )
+    rules = ", ".join(sorted(noise.worst_shift_rules))
+    return (
+        f"no {method} certificate of {noise} for {threat} in {dim} dimensions is known; its worst shift is proven for "
+        f"{rules}: method='monte_carlo' or method='dual' serves {threat} from these"
+    )
+
+
+def _last_true(holds: Callable[[float], bool], start: float) -> float:
+    """Return a point where a predicate that turns false once is true, within 1e-9 of the last such, 0 if none."""
+    low, high = 0.0, start
+    while holds(high):
+        low, high = high, 2.0 * high
+        if high > 1e15 * start:
+            return low
+    if low == 0.0:
+        while not holds(high / 4.0):
+            high /= 4.0
+            if high < 1e-12 * start:
+                return 0.0
+        low = high / 4.0
+    while high - low > 1e-9 * high:
+        middle = 0.5 * (low + high)
+        low, high = (middle, high) if holds(middle) else (low, middle)
+    return low
+
+
+def _checked_radius(radius: ArrayLike) -> Array:
+    r = np.asarray(radius, dtype=np.float64)
+    if not np.all(r >= 0.0):
+        raise ParameterError(f"a radius must be 0 or more, not {_first(r, ~(r >= 0.0))}")
+    return r
+
+
+def _checked_probability(name: str, p: ArrayLike) -> Array:
+    array = np.asarray(p, dtype=np.float64)
+    inside = (array >= 0.0) & (array <= 1.0)
+    if not np.all(inside):
+        raise ParameterError(f"{name} must lie in [0, 1], not {_first(array, ~inside)}")
+    return array
+
+
+def _first(array: Array, where: Any) -> float:
+    return float(np.atleast_1d(array)[np.atleast_1d(where)][0])
+
+
+def _shaped(result: Array) -> Any:
+    return float(result) if result.ndim == 0 else result

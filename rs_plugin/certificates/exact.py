@@ -1,0 +1,191 @@
+"""Certificates from the law of ``ℓ``, by quadrature or in closed form, with every error spent in the safe direction.
+
+For *every* ``λ = e^τ``, ``U(τ) = P(ℓ <= τ) + (1/2 - P(ℓ >= -τ)) e^{-τ}`` is an upper bound of ``p*`` and
+``P(ℓ >= -τ) + λ (P(ℓ > τ) - (1 - p))`` a lower bound of ``L(p)``; both are flat at the best ``τ``. So the best ``τ`` is
+located roughly, and the bound is then evaluated there with tails rounded in the safe direction.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from scipy import special
+from scipy.optimize import elementwise
+
+from rs_plugin.certificates.bounds import Bounds
+from rs_plugin.certificates.curves import Curve, CurveKey, load_curve, save_curve
+from rs_plugin.distributions.laws.base import ClosedFormLaw, LogRatioLaw
+from rs_plugin.numerics import Array, step_down, step_up
+
+_TOLERANCE = 1e-10  # of the tails in the final evaluation
+_ROUGH = 1e-4  # of the tails while locating τ: its effect on the bound is of the second order
+_ATOM_STEP = 1e-9  # how far beside an atom the bound is evaluated as well
+_LARGEST = 1.0 - 1e-12  # required probabilities beyond it are of no use to any number of draws
+_CURVE_POINTS = 64
+_MARGINS = (1e-7, 1e-6, 1e-5, 1e-4, 1e-3, 1e-2)  # tried in turn below the interpolated radius
+
+
+class ExactBounds(Bounds):
+    """Bounds from a law of ``ℓ``.
+
+    Args:
+        law: the law for unit scale.
+        key: names the curve on disk; None keeps it in memory only.
+    """
+
+    def __init__(self, law: LogRatioLaw, key: CurveKey | None = None) -> None:
+        self._law = law
+        self._key = key
+        self._curve: Curve | None = None
+
+    def required_probability(self, radius: Array) -> Array:
+        """Return ``min_τ U(τ)`` near the best ``τ``, rounded up."""
+        return self._required_probability(radius, self._best_tau(radius))
+
+    def _required_probability(self, radius: Array, tau: Array) -> Array:
+        steps = (0.0, _ATOM_STEP, -_ATOM_STEP) if self._law.has_atoms else (0.0,)
+        bounds = [self._upper(np.maximum(tau + step * np.maximum(1.0, tau), 0.0), radius) for step in steps]
+        return np.asarray(np.clip(np.min(bounds, axis=0), 0.5, 1.0))
+
+    def _upper(self, tau: Array, radius: Array) -> Array:
+        """Return ``U(τ)`` rounded up."""
+        right = self._law.tails(tau, radius, _TOLERANCE)
+        left = self._law.tails(-tau, radius, _TOLERANCE)
+        weight = np.exp(-tau)
+        missing = 0.5 - left.at_least_lower()
+        value = (1.0 - right.above_lower()) + missing * weight
+        return step_up(value + 4e-16 * np.abs(missing * weight) * (1.0 + np.abs(tau)), 4)
+
+    def _best_tau(self, radius: Array) -> Array:
+        """Return ``-m`` for the median ``m <= 0`` of ``ℓ``, roughly."""
+        return -self._quantile(np.full_like(radius, 0.5), radius)
+
+    def _quantile(self, tail: Array, radius: Array) -> Array:
+        """Return ``t`` with ``P(ℓ >= t)`` near ``tail`` in (0, 1), roughly.
+
+        On the scale of the normal quantile the tail is nearly linear in ``t``, so few evaluations are needed.
+        """
+        target = special.ndtri(np.clip(tail, 1e-300, 1.0 - 1e-16))
+
+        def height(t: Array, r: Array, level: Array) -> Array:
+            value = np.clip(self._law.tails(t, r, _ROUGH).at_least, 1e-300, 1.0 - 1e-16)
+            return np.asarray(special.ndtri(value) - level)
+
+        low, high = np.full_like(radius, -0.1), np.full_like(radius, 0.1)
+        for _ in range(20):
+            short = height(low, radius, target) < 0.0
+            if not short.any():
+                break
+            low[short] *= 4.0
+        for _ in range(20):
+            short = height(high, radius, target) > 0.0
+            if not short.any():
+                break
+            high[short] *= 4.0
+        found = elementwise.find_root(
+            height, (low, high), args=(radius, target),
+            tolerances={"xatol": 1e-7, "xrtol": 1e-6, "fatol": 1e-4, "frtol": 0.0}, maxiter=60,
+        )
+        return np.asarray(found.x)
+
+    def radius(self, p: Array) -> Array:
+        """Return radii whose required probability has been evaluated and lies below ``p``."""
+        if len(p) == 0:
+            return np.zeros_like(p)
+        values, where = np.unique(p, return_inverse=True)
+        return np.asarray(self._radius_of_unique(values)[where])
+
+    def _radius_of_unique(self, p: Array) -> Array:
+        curve = self._get_curve()
+        guess, tau = curve.interpolate(p)
+        result = np.zeros_like(p)
+        pending = np.arange(len(p))
+        for margin in _MARGINS:
+            trial = guess[pending] * (1.0 - margin)
+            required = self._required_probability(trial, tau[pending])
+            certified = required < p[pending]
+            result[pending[certified]] = trial[certified]
+            pending = pending[~certified]
+            if len(pending) == 0:
+                return result
+        # Off the curve, or where it is too coarse: the largest of its own radii that holds, if any.
+        for index in pending:
+            below = curve.radius[curve.required < p[index]]
+            trial = below[-1:]
+            if len(trial) and self.required_probability(trial)[0] < p[index]:
+                result[index] = trial[0]
+        return result
+
+    def _get_curve(self) -> Curve:
+        if self._curve is None:
+            self._curve = load_curve(self._key) if self._key else None
+        if self._curve is None:
+            self._curve = self._compute_curve()
+            if self._key:
+                save_curve(self._key, self._curve)
+        return self._curve
+
+    def _compute_curve(self) -> Curve:
+        """Return ``p*`` and the best ``τ`` on radii from near 0 to where ``p*`` is 1 for every purpose."""
+        largest = 1.0
+        while self.required_probability(np.array([largest]))[0] > 0.999:
+            largest /= 4.0
+        while self.required_probability(np.array([largest]))[0] < _LARGEST and largest < 1e12:
+            largest *= 1.5
+        # Denser towards 0, where the radii of most images are.
+        radius = largest * np.linspace(0.0, 1.0, _CURVE_POINTS + 1)[1:] ** 1.5
+        tau = self._best_tau(radius)
+        required = np.maximum.accumulate(self._required_probability(radius, tau))
+        keep = np.concatenate([[True], np.diff(required) > 0]) & (required < 1.0)
+        return Curve(radius[keep], tau[keep], required[keep])
+
+    def lower_bound(self, p: Array, radius: Array) -> Array:
+        """Return the bound at the ``τ`` with ``P(ℓ >= τ)`` near ``1 - p``, rounded down."""
+        result = np.where(p >= 1.0, 1.0, 0.0)
+        inner = np.flatnonzero((p > 0.0) & (p < 1.0))
+        q, r = 1.0 - p[inner], radius[inner]
+        tau = self._quantile(q, r)
+        steps = (0.0, _ATOM_STEP, -_ATOM_STEP) if self._law.has_atoms else (0.0,)
+        values = [self._lower(tau + step * np.maximum(1.0, np.abs(tau)), q, r) for step in steps]
+        result[inner] = np.max(values, axis=0)
+        return np.asarray(np.clip(result, 0.0, p))
+
+    def _lower(self, tau: Array, q: Array, radius: Array) -> Array:
+        right = self._law.tails(tau, radius, _TOLERANCE)
+        left = self._law.tails(-tau, radius, _TOLERANCE)
+        gain = np.exp(tau) * (right.above_lower() - step_up(q, 1))
+        return step_down(left.at_least_lower() + gain - 4e-16 * np.abs(gain) * (1.0 + np.abs(tau)), 4)
+
+    def discrepancy(self, lam: Array, radius: Array) -> Array:
+        """Return ``λ P(ℓ <= log λ) - P(ℓ >= -log λ)``, rounded up."""
+        result = np.zeros_like(lam)
+        inner = np.flatnonzero((lam > 0.0) & np.isfinite(lam))
+        scale, r = lam[inner], radius[inner]
+        tau = np.log(scale)
+        right = self._law.tails(tau, r, _TOLERANCE)
+        left = self._law.tails(-tau, r, _TOLERANCE)
+        value = scale * (1.0 - right.above_lower()) - left.at_least_lower()
+        result[inner] = np.clip(step_up(value + 4e-16 * (1.0 + scale), 4), np.maximum(scale - 1.0, 0.0), scale)
+        result[np.isinf(lam)] = np.inf
+        return result
+
+
+class ClosedFormBounds(ExactBounds):
+    """Bounds in closed form, moved by a few units in the last place in the safe direction."""
+
+    def __init__(self, law: ClosedFormLaw) -> None:
+        super().__init__(law)
+        self._closed = law
+
+    def required_probability(self, radius: Array) -> Array:
+        """Return ``p*`` rounded up."""
+        return np.asarray(np.clip(step_up(self._closed.required_probability(radius), 8), 0.5, 1.0))
+
+    def radius(self, p: Array) -> Array:
+        """Return the inverse of ``p*`` rounded down."""
+        # Near p = 1/2 the inverse is as exact as p - 1/2, whatever its own size.
+        return np.asarray(np.maximum(self._closed.radius(p) * (1.0 - 1e-14) - 1e-15, 0.0))
+
+    def lower_bound(self, p: Array, radius: Array) -> Array:
+        """Return ``L`` rounded down."""
+        value = self._closed.lower_bound(p, radius)
+        return np.asarray(np.clip(value - 1e-13 * np.minimum(value, 1.0), 0.0, p))

@@ -1,0 +1,225 @@
+"""The contract of a smoothing distribution: what a family supplies and what every family can then do."""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import torch
+from torch import Tensor
+
+from rs_plugin.errors import InputError, ParameterError, UnsupportedThreatError
+from rs_plugin.threats import Threat
+
+if TYPE_CHECKING:
+    from rs_plugin.distributions.laws.base import ClosedFormLaw, LogRatioLaw
+
+#: Number of values that a sampler fills at a time, so that its temporaries stay in the processor's cache.
+BLOCK_VALUES = 1 << 17
+
+#: Part of every stored run's key: raised whenever the same generator state would give other draws.
+SAMPLER_VERSION = 1
+
+
+class SmoothingDistribution(ABC):
+    """A symmetric law ``π0`` of the noise ``z`` that is added to one input of ``d`` values.
+
+    A family writes ``_sample`` and ``_log_prob``, lists its parameters in ``arg_constraints`` and declares in
+    ``worst_shift_rules`` for which threat models the worst shift is *proven* to be the standard one:
+
+    * ``"L1"``: ``(r, 0, …, 0)``. Holds if ``π0`` is invariant under signed permutations of the coordinates and its
+      level sets are convex.
+    * ``"L2"``: ``(r, 0, …, 0)``. Holds if ``π0`` is a decreasing function of ``‖z‖₂``.
+    * ``"Linf"``: ``(r, …, r)``. Holds if ``π0`` depends on ``(|z₁|, …, |z_d|)`` only and does not increase in any.
+
+    A rule that is declared and does not hold makes certificates wrong. With the rules alone the Monte-Carlo
+    certificates work; a family that knows the law of its log likelihood ratio returns it from ``log_ratio_law`` and
+    gets exact ones.
+
+    Source: Zhang et al. (NeurIPS 2020), Theorems 1 to 3.
+    """
+
+    #: Snake-case name, as ``parse_noise`` and the command line spell it.
+    name: ClassVar[str]
+    #: Parameter name to ``"positive"`` or ``"nonnegative"``, in the order of the constructor's arguments.
+    arg_constraints: ClassVar[dict[str, str]] = {}
+    #: Threat models whose worst shift is proven, see above.
+    worst_shift_rules: frozenset[Threat] = frozenset()
+
+    def __init__(self, **parameters: float) -> None:
+        self._parameters = {key: _checked(key, value, self.arg_constraints) for key, value in parameters.items()}
+
+    # What a family writes -----------------------------------------------------------------------------------------
+
+    @abstractmethod
+    def _sample(self, out: Tensor, generator: torch.Generator) -> None:
+        """Fill ``out``, of shape (count, d), float32 or float64, with independent draws, one per row."""
+
+    @abstractmethod
+    def _log_prob(self, z: Tensor) -> Tensor:
+        """Return ``log π0`` of each row of ``z``, of shape (count, d) and float64, as shape (count,)."""
+
+    def log_ratio_law(self, threat: Threat, dim: int) -> LogRatioLaw | None:
+        """Return the law of ``ℓ`` at the worst shift for noise of ``length_scale`` 1, or None if it is not known."""
+        return None
+
+    def closed_form_law(self, threat: Threat, dim: int) -> ClosedFormLaw | None:
+        """Return the law of ``ℓ`` where certificates have a closed form, for ``length_scale`` 1, or None."""
+        return None
+
+    def simplified(self, dim: int) -> SmoothingDistribution:
+        """Return a member of a simpler family with the same law in ``dim`` dimensions, or the distribution itself."""
+        return self
+
+    def _log_ratio(self, z: Tensor, threat: Threat) -> Callable[[float], Tensor]:
+        """Return the function ``r ↦ ℓ(z)`` at the worst shift of size ``r``; a family may do it from fewer numbers."""
+        base = self._log_prob(z)
+
+        def at(radius: float) -> Tensor:
+            shift = worst_shift(threat, radius, z.shape[1]).to(z)
+            return self._log_prob(z - shift) - base
+
+        return at
+
+    # What every family has ----------------------------------------------------------------------------------------
+
+    @property
+    def parameters(self) -> dict[str, float]:
+        """The constructor's arguments by name."""
+        return dict(self._parameters)
+
+    @property
+    def length_scale(self) -> float:
+        """The length ``c`` such that ``z / c`` has a law free of scale; radii of certificates are multiples of it."""
+        return 1.0
+
+    def check_dim(self, dim: int) -> None:
+        """Raise ParameterError unless the family exists in ``dim`` dimensions (``0 ≤ k < d``)."""
+        if dim != int(dim) or dim < 1:
+            raise ParameterError(f"dim must be a positive integer, not {dim!r}")
+        k = self._parameters.get("k", 0)
+        if k >= dim:
+            raise ParameterError(
+                f"k = {k:g} is not below the input's dimension d = {dim}: the density of {self} is not integrable "
+                f"there; choose 0 <= k < {dim}"
+            )
+
+    def sample(
+        self,
+        shape: Sequence[int],
+        *,
+        generator: torch.Generator,
+        dtype: torch.dtype | None = None,
+        device: torch.device | str | None = None,
+    ) -> Tensor:
+        """Return independent draws of the noise.
+
+        Args:
+            shape: (count, …): the first axis counts independent draws, the rest is one event of ``d`` values.
+            generator: source of all randomness; its device is where the draws are made.
+            dtype: floating type of the result, torch's default type if None. Half types are drawn in float32.
+            device: device of the result, the generator's if None.
+
+        Raises:
+            ParameterError: the shape has fewer than two axes, ``k >= d``, or a type that is not floating.
+        """
+        shape = tuple(int(size) for size in shape)
+        if len(shape) < 2 or min(shape[1:]) < 1 or shape[0] < 0:
+            raise ParameterError(f"shape must be (count, *event) with a non-empty event, not {shape}")
+        if not isinstance(generator, torch.Generator):
+            raise ParameterError(f"generator must be a torch.Generator, not {generator!r}")
+        dtype = torch.get_default_dtype() if dtype is None else dtype
+        if not dtype.is_floating_point:
+            raise ParameterError(f"dtype must be a floating type, not {dtype}")
+        dim = math.prod(shape[1:])
+        self.check_dim(dim)
+        drawn = torch.float64 if dtype == torch.float64 else torch.float32
+        out = torch.empty((shape[0], dim), dtype=drawn, device=generator.device)
+        rows = max(1, BLOCK_VALUES // dim)
+        for start in range(0, shape[0], rows):
+            self._sample(out[start : start + rows], generator)
+        return out.to(dtype=dtype, device=device if device is not None else out.device).view(shape)
+
+    def log_prob(self, z: Tensor) -> Tensor:
+        """Return ``log π0(z)`` in float64, shape (count,), for ``z`` of shape (count, …)."""
+        if z.ndim < 2:
+            raise InputError(f"z must have shape (count, *event), not {tuple(z.shape)}")
+        flat = z.reshape(z.shape[0], -1).to(torch.float64)
+        self.check_dim(flat.shape[1])
+        return self._log_prob(flat)
+
+    def log_ratio(self, z: Tensor, threat: Threat) -> Callable[[float], Tensor]:
+        """Return ``r ↦ ℓ(z) = log π0(z - δ) - log π0(z)`` at the worst shift ``δ`` of size ``r``.
+
+        Args:
+            z: draws of shape (count, d), float64.
+            threat: a threat model in ``worst_shift_rules``.
+
+        Raises:
+            UnsupportedThreatError: the worst shift of this family is not proven for ``threat``.
+        """
+        if threat not in self.worst_shift_rules:
+            raise UnsupportedThreatError(f"{self} declares no worst shift for {threat}")
+        return self._log_ratio(z, threat)
+
+    def second_moment(self, dim: int) -> float:
+        """Return ``E‖z‖₂² / d``, the mean square of one coordinate, in squared input units."""
+        raise ParameterError(f"{self} states no second moment; define second_moment(dim) in {type(self).__name__}")
+
+    def mean_norm(self, threat: Threat, dim: int) -> float:
+        """Return ``E‖z‖`` in the norm of ``threat``, in input units."""
+        raise ParameterError(f"{self} states no mean norm; define mean_norm(threat, dim) in {type(self).__name__}")
+
+    def rescaled(self, factor: float) -> SmoothingDistribution:
+        """Return the law of ``factor · z``, in the same family."""
+        raise ParameterError(f"{self} states no scale; define rescaled(factor) in {type(self).__name__}")
+
+    def with_second_moment(self, value: float, dim: int) -> SmoothingDistribution:
+        """Return the same family re-scaled so that ``second_moment(dim)`` is ``value``."""
+        if not (value > 0 and math.isfinite(value)):
+            raise ParameterError(f"the second moment must be positive and finite, not {value!r}")
+        return self.rescaled(math.sqrt(value / self.second_moment(dim)))
+
+    def __str__(self) -> str:
+        arguments = ", ".join(f"{key}={_number(value)}" for key, value in self._parameters.items())
+        return f"{self.name}({arguments})"
+
+    def __repr__(self) -> str:
+        arguments = ", ".join(f"{key}={_number(value)}" for key, value in self._parameters.items())
+        return f"{type(self).__name__}({arguments})"
+
+    def __eq__(self, other: Any) -> bool:
+        return type(self) is type(other) and self._parameters == other._parameters
+
+    def __hash__(self) -> int:
+        return hash((type(self), tuple(self._parameters.items())))
+
+
+def worst_shift(threat: Threat, radius: float, dim: int) -> Tensor:
+    """Return the standard worst shift of size ``radius``: ``(r, …, r)`` for Linf, ``(r, 0, …, 0)`` otherwise."""
+    if threat == "Linf":
+        return torch.full((dim,), float(radius), dtype=torch.float64)
+    shift = torch.zeros(dim, dtype=torch.float64)
+    shift[0] = radius
+    return shift
+
+
+def _number(value: float) -> str:
+    return repr(int(value)) if isinstance(value, int) else repr(float(value))
+
+
+def _checked(name: str, value: float, constraints: dict[str, str]) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        try:
+            value = float(value)
+        except (TypeError, ValueError):
+            raise ParameterError(f"{name} must be a number, not {value!r}") from None
+    constraint = constraints.get(name)
+    if constraint == "positive" and not (value > 0 and math.isfinite(value)):
+        raise ParameterError(f"{name} must be positive and finite, not {value!r}")
+    if constraint == "nonnegative" and not (value >= 0 and math.isfinite(value)):
+        why = " (a negative exponent breaks the monotonicity that every certificate rests on)" if name == "k" else ""
+        raise ParameterError(f"{name} must be 0 or more and finite, not {value!r}{why}")
+    return value

@@ -1,0 +1,192 @@
+"""MixedNorm under Linf: the law of ``ℓ`` by quadrature over the maximum and the largest opposite coordinate.
+
+For density ``∝ ‖z‖∞^{-k} exp(-‖z‖₂²)`` and ``δ = (r, …, r)``: ``ℓ = -k log(m'/m) + 2 r S - d r²`` with ``m = ‖z‖∞``,
+``m' = ‖z - δ‖∞`` and ``S = Σ z_i``, so ``ℓ > t`` exactly if ``S`` exceeds ``s(m') = (t + k log(m'/m) + d r²) / 2r``.
+Given ``m``, each with probability 1/2:
+
+* the extreme coordinate is ``-m``: ``m' = m + r`` and the other ``d - 1`` are independent on ``[-m, m]``;
+* it is ``+m``. With ``-Q`` the smallest of the others, ``m' = max(|m - r|, Q + r)``. Where ``Q <= m - 2r`` this is
+  ``m - r``, and the others are ``d - 1`` independent ones on ``[2r - m, m]``; elsewhere ``Q`` is integrated over, one
+  coordinate being ``-Q`` and ``d - 2`` independent on ``[-Q, m]``.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from rs_plugin.distributions.laws.base import LogRatioLaw, Tails
+from rs_plugin.distributions.laws.truncated_sums import ALIASING, erf_between, sum_limit, sum_tail
+from rs_plugin.distributions.maximum import maximum_law
+from rs_plugin.numerics import Array, gauss_kronrod, gauss_legendre
+
+_CUT = 44.0  # log of the inverse probability below which Q is left out: 8e-20
+_PANELS = 6
+_ROUNDS = 40
+_COARSE = 1e-6  # tolerances above this take the quick rule
+
+
+class MaxTiltedLaw(LogRatioLaw):
+    """The law of ``ℓ`` under Linf for ``MaxTiltedExponential(power=2, k, scale=1)`` in ``dim >= 2`` dimensions."""
+
+    def __init__(self, k: float, dim: int) -> None:
+        self.k, self.dim = k, dim
+        self._maximum = maximum_law(2.0, k, dim)
+
+    def tails(self, t: Array, radius: Array, tolerance: float) -> Tails:
+        """Return the tails; both are the same, since ``S`` is continuous given the maximum."""
+        # Sums of few summands are only piecewise smooth, and their Fourier series converge slowly.
+        tolerance = max(tolerance, 1e-7 if self.dim < 12 else 1e-9)
+        one = self._quick if tolerance > _COARSE else self._adaptive
+        pairs = np.array([one(float(a), float(b), tolerance) for a, b in zip(t, radius, strict=True)]).reshape(-1, 2)
+        return Tails(pairs[:, 0], pairs[:, 0].copy(), pairs[:, 1])
+
+    def _panels(self, radius: float) -> Array:
+        """Return edges in ``x = log m``: equal panels over the bulk, longer ones to the left, split at ``m = r``."""
+        low, high = self._maximum.low, self._maximum.high
+        turn = max(low, high - 3.0)
+        left = np.linspace(low, turn, math.ceil((turn - low) / 2.0) + 1)[:-1] if turn > low else np.empty(0)
+        edges = np.concatenate([left, np.linspace(turn, high, _PANELS + 1)])
+        at = math.log(radius)
+        return np.sort(np.append(edges, at)) if low < at < high else edges
+
+    def _quick(self, t: float, radius: float, tolerance: float) -> tuple[float, float]:
+        nodes, weights = gauss_legendre(7)
+        edges = self._panels(radius)
+        widths = np.diff(edges)[:, None]
+        x = (edges[:-1, None] + widths * nodes).ravel()
+        mass = (widths * weights).ravel() * np.exp(self._maximum.log_density(x))
+        value, _ = self._given_maximum(np.exp(x), t, radius, 1e-4, quick=True)
+        return float(mass @ value), tolerance
+
+    def _adaptive(self, t: float, radius: float, tolerance: float) -> tuple[float, float]:
+        nodes, kronrod, gauss = gauss_kronrod()
+        edges = self._panels(radius)
+        left, right = edges[:-1], edges[1:]
+        done_value = done_error = 0.0
+        for round_ in range(_ROUNDS):
+            widths = (right - left)[:, None]
+            x = left[:, None] + widths * nodes
+            mass = widths * np.exp(self._maximum.log_density(x))
+            value, error = self._given_maximum(np.exp(x.ravel()), t, radius, 0.02 * tolerance, quick=False)
+            integrand = mass * value.reshape(x.shape)
+            estimates = integrand @ kronrod
+            inner = (mass * error.reshape(x.shape)) @ kronrod
+            errors = np.abs(integrand @ (kronrod - gauss))
+            share = tolerance / 8.0
+            open_ = (errors > share * 0.5) & (right - left > 1e-9)
+            if round_ == _ROUNDS - 1:
+                open_[:] = False
+            # Panels whose total error is within the tolerance need no splitting, however it is spread.
+            if float(errors.sum()) + done_error <= tolerance:
+                open_[:] = False
+            closed = ~open_
+            done_value += float(estimates[closed].sum())
+            done_error += float((errors + inner)[closed].sum())
+            if not open_.any():
+                break
+            middle = 0.5 * (left[open_] + right[open_])
+            left, right = np.concatenate([left[open_], middle]), np.concatenate([middle, right[open_]])
+        return done_value, done_error + 1e-13
+
+    def _given_maximum(self, m: Array, t: float, r: float, tolerance: float, *, quick: bool) -> tuple[Array, Array]:
+        """Return ``P(ℓ > t | m)`` and a bound on its error, shapes (n,)."""
+        d = self.dim
+        opposite, error_opposite = sum_tail(d - 1, -m, m, self._threshold(t, r, m, m + r) + m, tolerance)
+        value, error = 0.5 * opposite, 0.5 * error_opposite
+
+        # The extreme is +m and no coordinate is below 2r - m.
+        roomy = np.flatnonzero(m > r * (1.0 + 1e-12))
+        if len(roomy):
+            mm = m[roomy]
+            floor = 2.0 * r - mm
+            share = np.exp((d - 1) * self._log_fraction(floor, mm))
+            heavy = share > 1e-20
+            mm, floor, share, roomy = mm[heavy], floor[heavy], share[heavy], roomy[heavy]
+            threshold = self._threshold(t, r, mm, mm - r) - mm
+            tail, tail_error = sum_tail(d - 1, floor, mm, threshold, tolerance)
+            value[roomy] += 0.5 * share * tail
+            error[roomy] += 0.5 * share * tail_error
+
+        added, added_error = self._given_opposite(m, t, r, tolerance, quick=quick)
+        return value + 0.5 * added, error + 0.5 * added_error
+
+    def _given_opposite(self, m: Array, t: float, r: float, tolerance: float, *, quick: bool) -> tuple[Array, Array]:
+        """Return the part with the extreme at ``+m`` and ``Q > m - 2r``, integrated over ``Q``."""
+        start = np.maximum(np.maximum(-m, m - 2.0 * r), self._lowest_opposite(m))
+        if self.dim == 2:
+            return self._single_opposite(m, start, t, r)
+        count = self.dim - 2
+        sure = self._crossing(m, start, t, r, count, -1.0)  # below it the others' sum suffices, above `never` it cannot
+        never = self._crossing(m, sure, t, r, count, 1.0)
+        log_sure, log_start = self._log_fraction(-sure, m), self._log_fraction(-start, m)
+        value = np.exp((self.dim - 1) * log_sure) - np.exp((self.dim - 1) * log_start)
+        error = np.full_like(m, math.exp(-_CUT) + 2.0 * ALIASING)
+
+        depth = (self.dim - 1) * (self._log_fraction(-never, m) - np.maximum(log_sure, -_CUT / (self.dim - 1)))
+        panels = int(np.clip(np.ceil(np.max(depth) / 8.0), 1 if count > 10 else 2, 6))
+        if quick:
+            nodes, kronrod = gauss_legendre(5)
+            gauss = kronrod
+        else:
+            nodes, kronrod, gauss = gauss_kronrod()
+        grid = (np.arange(panels)[:, None] + nodes).ravel() / panels
+        kronrod, gauss = np.tile(kronrod, panels) / panels, np.tile(gauss, panels) / panels
+        width = (never - sure)[:, None]
+        q = sure[:, None] + width * grid
+        mm = np.broadcast_to(m[:, None], q.shape)
+        slope = (2.0 / math.sqrt(math.pi)) * np.exp(-q * q) / erf_between(-mm, mm)
+        mass = width * (self.dim - 1) * slope * np.exp(count * self._log_fraction(-q, mm))
+        threshold = self._threshold(t, r, mm, q + r) - mm + q
+        keep = (mass > 1e-22) & (q + mm > 1e-12 * mm)
+        tail, tail_error = np.zeros_like(q), np.zeros_like(q)
+        tail[keep], tail_error[keep] = sum_tail(count, -q[keep], mm[keep], threshold[keep], tolerance)
+        integrand = mass * tail
+        value += integrand @ kronrod
+        error += np.abs(integrand @ (kronrod - gauss)) + (mass * tail_error) @ kronrod
+        return value, error
+
+    def _crossing(self, m: Array, start: Array, t: float, r: float, count: int, side: float) -> Array:
+        """Return the ``Q`` in [start, m] where the threshold meets the lower (-1) or upper (1) limit of the others' sum.
+
+        The threshold rises with ``Q`` and the sum's limits fall, so there is one crossing at most.
+        """
+        low, high = start.copy(), m.copy()
+        for _ in range(50):
+            q = 0.5 * (low + high)
+            passed = self._threshold(t, r, m, q + r) - m + q > sum_limit(count, -q, m, side)
+            low, high = np.where(passed, low, q), np.where(passed, q, high)
+        return low if side < 0 else high
+
+    def _single_opposite(self, m: Array, start: Array, t: float, r: float) -> tuple[Array, Array]:
+        """For d = 2 the other coordinate is ``-Q``: ``ℓ`` falls with ``Q``, so its tail is a probability of ``Q``."""
+        low, high = start.copy(), m.copy()
+        for _ in range(60):
+            middle = 0.5 * (low + high)
+            exceeds = self._threshold(t, r, m, middle + r) - m + middle < 0.0
+            low, high = np.where(exceeds, middle, low), np.where(exceeds, high, middle)
+        value = erf_between(start, low) / erf_between(-m, m)
+        return np.asarray(value), np.full_like(value, 1e-14)
+
+    def _threshold(self, t: float, r: float, m: Array, shifted: Array) -> Array:
+        """Return ``s(m') = (t + k log(m'/m) + d r²) / 2r``."""
+        with np.errstate(divide="ignore"):
+            growth = np.log1p((shifted - m) / m)
+        return np.asarray((t + self.k * np.maximum(growth, -1e4) + self.dim * r * r) / (2.0 * r))
+
+    def _log_fraction(self, floor: Array, m: Array) -> Array:
+        """Return ``log P(x >= floor | |x| <= m)`` of one coordinate."""
+        missing = erf_between(-m, np.maximum(floor, -m)) / erf_between(-m, m)
+        with np.errstate(divide="ignore"):
+            return np.asarray(np.log1p(-np.minimum(missing, 1.0)))
+
+    def _lowest_opposite(self, m: Array) -> Array:
+        """Return a ``Q`` below which its law has less than ``exp(-_CUT)``, by bisection."""
+        low, high = -m, m.copy()
+        target = -_CUT / (self.dim - 1)
+        for _ in range(50):
+            middle = 0.5 * (low + high)
+            rare = self._log_fraction(-middle, m) < target
+            low, high = np.where(rare, middle, low), np.where(rare, high, middle)
+        return low

@@ -1,0 +1,193 @@
+"""Tails of sums of independent truncated normals, by Fourier series with every error bounded.
+
+``X`` has density ``∝ exp(-x²)`` on ``[a, b]``. With ``Y = (X - a)/(b - a)`` and ``T = Y₁ + … + Y_n``, the square wave of
+half-period ``W`` gives, for any ``u``,
+
+``P(T > u) = 1/2 - (2/π) Σ_{j>=1} E sin((2j-1) π (u - T)/W) / (2j - 1)``, up to at most ``P(|T - u| >= W)``,
+
+and no error at all once ``W >= n``. Beyond that two tails are cut:
+
+* aliasing: ``X`` is sub-Gaussian with variance proxy ``min(1/2, (b-a)²/4)`` (its density is Gaussian times a
+  log-concave function; Hoeffding's lemma), so ``P(|T - u| >= W)`` follows from ``W``;
+* truncation: a unimodal density is a mixture of uniforms over its level sets, so ``|φ(ω)| <= E |sinc(ω L/2)|`` with
+  ``L`` the random level set's length, which decreases once ``|sinc|`` is replaced by its decreasing majorant; far out,
+  ``|φ(ω)| <= 2 max f / ω``.
+
+Sources: Gil-Pelaez (1951) for the inversion, Davies (1973) for the aliasing of the discretised form.
+"""
+
+from __future__ import annotations
+
+import math
+from functools import lru_cache
+from typing import Final
+
+import numpy as np
+from scipy import special
+
+from rs_plugin.numerics import Array, gauss_kronrod, gauss_legendre
+
+_DEVIATIONS: Final = 8.5  # of the sub-Gaussian proxy: 2 exp(-8.5²/2) = 4e-16
+ALIASING: Final = 2.0 * math.exp(-0.5 * _DEVIATIONS**2)
+_SECOND_LOBE: Final = 0.21723362821122166  # the largest |sin x / x| beyond its first zero
+_TERMS: Final = (6, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512)
+_LEVELS: Final = 32
+_BATCH: Final = 2048  # intervals at a time, which bounds the memory
+
+
+def erf_between(low: Array, high: Array) -> Array:
+    """Return ``erf(high) - erf(low)`` without cancellation between like signs."""
+    upper = special.erfc(np.abs(low)) - special.erfc(np.abs(high))
+    same_sign = low * high > 0
+    return np.asarray(np.where(same_sign, np.sign(high) * upper, special.erf(high) - special.erf(low)))
+
+
+def sum_tail(count: int, low: Array, high: Array, threshold: Array, tolerance: float) -> tuple[Array, Array]:
+    """Return ``P(X₁ + … + X_count > threshold)`` and a bound on its error, all arrays of shape (n,).
+
+    Args:
+        count: number of summands, 0 or more.
+        low: left ends ``a < b``.
+        high: right ends ``b``.
+        threshold: where the tail is wanted.
+        tolerance: truncation error to aim at.
+    """
+    if count == 0:
+        return np.asarray(np.where(threshold < 0.0, 1.0, 0.0)), np.zeros_like(threshold)
+    if count == 1:
+        inside = np.clip(threshold, low, high)
+        value = erf_between(inside, high) / erf_between(low, high)
+        return np.asarray(value), np.asarray(value * 1e-14)
+    results = []
+    for start in range(0, len(low), _BATCH):
+        part = slice(start, start + _BATCH)
+        if count == 2:
+            results.append(_pair_tail(low[part], high[part], threshold[part]))
+        else:
+            results.append(_fourier_tail(count, low[part], high[part], threshold[part], tolerance))
+    values, errors = zip(*results, strict=True)
+    return np.concatenate(values), np.concatenate(errors)
+
+
+def sum_limit(count: int, low: Array, high: Array, side: float) -> Array:
+    """Return a value that the sum is below (side -1) or above (side 1) with probability at most ``ALIASING``.
+
+    It is the end of the sum's support or ``_DEVIATIONS`` sub-Gaussian deviations from its mean, whichever is nearer.
+    """
+    width = high - low
+    with np.errstate(divide="ignore", invalid="ignore"):
+        mean = (np.exp(-low * low) - np.exp(-high * high)) / (math.sqrt(math.pi) * erf_between(low, high))
+    mean = np.where(width > 1e-3, mean, 0.5 * (low + high))  # within width² of the truth, far inside the margin below
+    mean = np.clip(mean, low, high)
+    spread = (_DEVIATIONS + 0.5) * np.sqrt(count * np.minimum(0.5, 0.25 * width**2))
+    return np.maximum(count * low, count * mean - spread) if side < 0 else np.minimum(count * high, count * mean + spread)
+
+
+def _pair_tail(low: Array, high: Array, threshold: Array) -> tuple[Array, Array]:
+    """``P(X₁ + X₂ > s) = ∫ f(x) P(X > s - x) dx``, split where the inner tail leaves 1 or reaches 0."""
+    nodes, kronrod, gauss = gauss_kronrod()
+    total = erf_between(low, high)
+    cut_one = np.clip(threshold - low, low, high)  # above it the other summand always suffices
+    cut_zero = np.clip(threshold - high, low, high)
+    sure = erf_between(cut_one, high) / total
+    width = cut_one - cut_zero
+    x = cut_zero[:, None] + width[:, None] * nodes
+    rest = erf_between(np.clip(threshold[:, None] - x, low[:, None], high[:, None]), np.broadcast_to(high[:, None], x.shape))
+    density = (2.0 / math.sqrt(math.pi)) * np.exp(-x * x) * width[:, None] / total[:, None]
+    values = density * rest / total[:, None]
+    return np.asarray(sure + values @ kronrod), np.asarray(np.abs(values @ (kronrod - gauss)) + 1e-14)
+
+
+def _fourier_tail(count: int, low: Array, high: Array, threshold: Array, tolerance: float) -> tuple[Array, Array]:
+    width = high - low
+    proxy = np.minimum(0.25, 0.5 / width**2)  # of one Y
+    spread = _DEVIATIONS * np.sqrt(count * proxy)
+    half_period = min(float(count), 2.0 * float(spread.max()))
+    terms, truncation = _terms(count, low, high, half_period, tolerance)
+    frequency = (2.0 * np.arange(1, terms + 1) - 1.0) * math.pi / half_period
+
+    panels = math.ceil((8.0 + 2.0 * float(width.max()) + 0.6 * frequency[-1]) / 16.0)
+    nodes, weights = _composite(panels)
+    peak = np.clip(0.0, low, high)
+    x = low[:, None] + width[:, None] * nodes
+    mass = weights * np.exp((peak[:, None] - x) * (peak[:, None] + x))
+    mass /= mass.sum(1, keepdims=True)
+    mean = mass @ nodes
+    cosine, sine = _waves(panels, terms, half_period)
+    real, imaginary = mass @ cosine, mass @ sine
+
+    centre = count * mean
+    # Outside these limits the tail is 1 or 0 up to the aliasing error; inside them |T - u| < W but for that error.
+    u = np.clip((threshold - count * low) / width, np.maximum(centre - spread, 0.0), np.minimum(centre + spread, count))
+    modulus = np.exp(0.5 * count * np.log(np.maximum(real * real + imaginary * imaginary, 1e-300)))
+    # The phase is taken about the mean, where it is small, so that count times its rounding stays small.
+    phase = np.arctan2(imaginary, real) - frequency * mean[:, None]
+    phase -= 2.0 * math.pi * np.round(phase / (2.0 * math.pi))
+    waves = np.sin(frequency * (u - centre)[:, None] - count * phase)
+    series = (modulus * waves) @ (1.0 / (2.0 * np.arange(1, terms + 1) - 1.0))
+    value = 0.5 - (2.0 / math.pi) * series
+    return np.asarray(np.clip(value, 0.0, 1.0)), np.asarray(truncation + 2.0 * ALIASING + 1e-15 * count + 1e-14)
+
+
+@lru_cache(maxsize=32)
+def _composite(panels: int) -> tuple[Array, Array]:
+    nodes, weights = gauss_legendre(24)
+    return (np.arange(panels)[:, None] + nodes).ravel() / panels, np.tile(weights, panels) / panels
+
+
+@lru_cache(maxsize=32)
+def _waves(panels: int, terms: int, half_period: float) -> tuple[Array, Array]:
+    nodes, _ = _composite(panels)
+    angle = np.outer(nodes, (2.0 * np.arange(1, terms + 1) - 1.0) * (math.pi / half_period))
+    return np.cos(angle), np.sin(angle)
+
+
+def _terms(count: int, low: Array, high: Array, half_period: float, tolerance: float) -> tuple[int, Array]:
+    """Return a number of terms that meets the tolerance on a sample of intervals, and the bound on all of them."""
+    sample = slice(None, None, max(1, len(low) // 16))
+    for terms in _TERMS:
+        if float(_truncation(count, low[sample], high[sample], half_period, terms).max()) <= tolerance:
+            break
+    return terms, _truncation(count, low, high, half_period, terms)
+
+
+def _truncation(count: int, low: Array, high: Array, half_period: float, terms: int) -> Array:
+    """Return a bound on ``(2/π) Σ_{j>terms} |φ(ω_j)|^count / (2j - 1)``.
+
+    Below ``ω_far`` the level-set bound holds, times ``Σ 1/(2j - 1) <= log(ω_far/ω_last)/2 + 1/(2 terms + 1)``; above it
+    ``(c/ω)^count`` sums to at most ``(c/ω_far)^count (1/(2 count) + 1/(2 terms + 1))``.
+    """
+    width = high - low
+    first = (2.0 * terms + 1.0) * math.pi / half_period
+    lengths, masses, top, edges = _level_sets(low, high)
+    x = 0.5 * first * lengths / width[:, None]
+    near = masses @ np.ones(_LEVELS)
+    bound = (masses * _sinc_majorant(x)).sum(1) + (1.0 - near)
+    # |φ(ω)| <= (f(0) + f(1))/ω + (|f'(0)| + |f'(1)| + ∫|f''|)/ω² by parts twice, and <= 2 max f/ω by parts once.
+    steep = 6.0 * top * math.sqrt(2.0 / math.e) * width
+    far_constant = np.minimum(2.0 * top, edges + steep / np.maximum(first, 1.0))
+    far = np.maximum(first, math.e * far_constant)
+    step = 1.0 / (2.0 * terms + 1.0)
+    log_span = 0.5 * np.log(far / first) + step
+    middle = np.where(far > first, np.exp(count * np.log(np.minimum(bound, 1.0))) * log_span, 0.0)
+    tail = np.exp(count * np.log(far_constant / far)) * (0.5 / count + step)
+    return np.asarray((2.0 / math.pi) * (middle + tail))
+
+
+def _level_sets(low: Array, high: Array) -> tuple[Array, Array, Array, Array]:
+    """Return lengths and masses (n, levels) of uniform pieces below the density, its peak, and ``f(0) + f(1)`` of Y."""
+    width = high - low
+    peak = np.clip(0.0, low, high)
+    total = 0.5 * math.sqrt(math.pi) * erf_between(low, high) * np.exp(np.minimum(peak * peak, 600.0))
+    level = 1.0 - np.arange(_LEVELS) / _LEVELS  # of the density over its peak
+    reach = np.sqrt(peak[:, None] ** 2 - np.log(level))
+    lengths = np.minimum(high[:, None], reach) - np.maximum(low[:, None], -reach)
+    # On one side of 0 the level sets start at the interval's inner end.
+    masses = lengths / _LEVELS / total[:, None]
+    ends = np.exp((peak - low) * (peak + low)) + np.exp((peak - high) * (peak + high))
+    return lengths, masses, np.asarray(width / total), np.asarray(ends * width / total)
+
+
+def _sinc_majorant(x: Array) -> Array:
+    """The smallest decreasing function above ``|sin x / x|`` on ``x >= 0``, or slightly more."""
+    return np.asarray(np.where(x < 2.6, np.maximum(np.sinc(x / math.pi), _SECOND_LOBE), np.minimum(_SECOND_LOBE, 1.0 / np.maximum(x, 1e-9))))

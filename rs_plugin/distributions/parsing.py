@@ -1,0 +1,70 @@
+"""From text to noise: ``"mixed_norm(k=50, sigma=0.5)"``, as ``str(noise)`` writes it."""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import math
+
+from rs_plugin.distributions.base import SmoothingDistribution
+from rs_plugin.errors import ParameterError
+from rs_plugin.registry import Registry
+
+_ROOM = "rs_plugin.distributions"
+
+
+def _is_distribution(target: object) -> bool:
+    return isinstance(target, type) and issubclass(target, SmoothingDistribution)
+
+
+#: Every family that a user can name; other packages add theirs under the entry-point group of the same name.
+distributions: Registry[type[SmoothingDistribution]] = Registry("noise", _is_distribution, "rs_plugin.distributions")
+distributions.register("gaussian", f"{_ROOM}.norm_exponential:Gaussian")
+distributions.register("laplace", f"{_ROOM}.norm_exponential:Laplace")
+distributions.register("l1_exponential", f"{_ROOM}.norm_exponential:L1Exponential")
+distributions.register("l2_exponential", f"{_ROOM}.norm_exponential:L2Exponential")
+distributions.register("linf_exponential", f"{_ROOM}.norm_exponential:LinfExponential")
+distributions.register("norm_exponential", f"{_ROOM}.norm_exponential:NormExponential")
+distributions.register("mixed_norm", f"{_ROOM}.max_tilted:MixedNorm")
+distributions.register("max_tilted_exponential", f"{_ROOM}.max_tilted:MaxTiltedExponential")
+
+
+def parse_noise(text: str) -> SmoothingDistribution:
+    """Return the noise that ``text`` describes: a family's name and its numbers, ``str(noise)`` for instance.
+
+    >>> parse_noise("mixed_norm(k=50, sigma=0.5)")
+    MixedNorm(k=50, sigma=0.5)
+
+    Raises:
+        ParameterError: the text is not ``name(parameter=number, …)``, or a number is out of range.
+        UnknownNameError: no family has that name.
+    """
+    try:
+        call = ast.parse(text.strip(), mode="eval").body
+    except (SyntaxError, ValueError):
+        call = None
+    if not isinstance(call, ast.Call) or not isinstance(call.func, ast.Name) or any(not k.arg for k in call.keywords):
+        raise ParameterError(f"noise {text!r} is not of the form name(parameter=number, ...), as in gaussian(sigma=0.5)")
+    family = distributions.get(call.func.id)
+    positional = [_number(node, text) for node in call.args]
+    named = {str(keyword.arg): _number(keyword.value, text) for keyword in call.keywords}
+    signature = inspect.signature(family)
+    try:
+        signature.bind(*positional, **named)
+    except TypeError as error:
+        raise ParameterError(f"noise {text!r}: {error}; it is written {call.func.id}{_plain(signature)}") from None
+    return family(*positional, **named)
+
+
+def _plain(signature: inspect.Signature) -> str:
+    return "(" + ", ".join(f"{name}=..." for name in signature.parameters) + ")"
+
+
+def _number(node: ast.expr, text: str) -> float:
+    if isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.USub):
+        return -_number(node.operand, text)
+    if isinstance(node, ast.Name) and node.id in ("inf", "nan"):
+        return math.inf if node.id == "inf" else math.nan
+    if isinstance(node, ast.Constant) and isinstance(node.value, int | float) and not isinstance(node.value, bool):
+        return node.value
+    raise ParameterError(f"noise {text!r}: {ast.unparse(node)!r} is not a number")
