@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import math
 import os
 import tempfile
 import zipfile
@@ -48,13 +49,19 @@ class Curve:
     tau: Array
     required: Array
 
-    def interpolate(self, p: Array) -> tuple[Array, Array]:
-        """Return guesses of the radius and of ``τ`` at each ``p``, by splines on the normal quantile of ``p*``."""
+    def interpolate(self, p: Array) -> tuple[Array, Array, Array]:
+        """Return guesses of the radius, of ``τ`` and of ``dr/dp*`` at each ``p``.
+
+        By splines on the normal quantile of ``p*``, on which both are nearly linear for Gaussian-like noise.
+        """
         x = np.concatenate([[0.0], special.ndtri(self.required)])
         at = np.clip(special.ndtri(p), 0.0, x[-1])
-        radius = CubicSpline(x, np.concatenate([[0.0], self.radius]))(at)
-        tau = CubicSpline(x, np.concatenate([[0.0], self.tau]))(at)
-        return np.asarray(np.clip(radius, 0.0, self.radius[-1])), np.asarray(np.maximum(tau, 0.0))
+        radius = CubicSpline(x, np.concatenate([[0.0], self.radius]))
+        tau = CubicSpline(x, np.concatenate([[0.0], self.tau]))
+        density = np.exp(-0.5 * at * at) / math.sqrt(2.0 * math.pi)
+        slope = np.maximum(radius(at, 1), 0.0) / density
+        guess = np.clip(radius(at), 1e-6 * self.radius[0], self.radius[-1])
+        return np.asarray(guess), np.asarray(np.maximum(tau(at), 0.0)), np.asarray(slope)
 
     def is_usable(self) -> bool:
         """Return whether the arrays can be interpolated."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import numpy as np
 from scipy import special
+from scipy.interpolate import CubicSpline
 from scipy.optimize import elementwise
 
 from rs_plugin.certificates.bounds import Bounds
@@ -20,8 +21,10 @@ _TOLERANCE = 1e-10  # of the tails in the final evaluation
 _ROUGH = 1e-4  # of the tails while locating τ: its effect on the bound is of the second order
 _ATOM_STEP = 1e-9  # how far beside an atom the bound is evaluated as well
 _LARGEST = 1.0 - 1e-12  # required probabilities beyond it are of no use to any number of draws
-_CURVE_POINTS = 64
-_MARGINS = (1e-7, 1e-6, 1e-5, 1e-4, 1e-3, 1e-2)  # tried in turn below the interpolated radius
+_CURVE_POINTS = 32
+_KNOTS = 12  # radii at which τ is solved for where many are asked
+_MARGIN = 1e-7  # relative, of the radii returned below the largest
+_TRIALS = 8
 
 
 class ExactBounds(Bounds):
@@ -42,33 +45,64 @@ class ExactBounds(Bounds):
         return self._required_probability(radius, self._best_tau(radius))
 
     def _required_probability(self, radius: Array, tau: Array) -> Array:
-        steps = (0.0, _ATOM_STEP, -_ATOM_STEP) if self._law.has_atoms else (0.0,)
-        bounds = [self._upper(np.maximum(tau + step * np.maximum(1.0, tau), 0.0), radius) for step in steps]
-        return np.asarray(np.clip(np.min(bounds, axis=0), 0.5, 1.0))
+        """Return ``U`` rounded up, at ``τ`` or, where that is found to be off, at a better one."""
+        if self._law.has_atoms:
+            nearby = [tau + step * np.maximum(1.0, tau) for step in (0.0, _ATOM_STEP, -_ATOM_STEP)]
+            bounds = [self._upper(np.maximum(t, 0.0), radius)[0] for t in nearby]
+            return np.asarray(np.clip(np.min(bounds, axis=0), 0.5, 1.0))
+        tau = tau.copy()
+        result, excess = self._upper(tau, radius)
+        for _ in range(3):
+            # A tail of 1/2 + ε at -τ costs the bound about ε² / 2f, f the density there.
+            off = np.flatnonzero(np.abs(excess) > 2e-5)
+            if len(off) == 0:
+                break
+            # For a normal ℓ of median -τ the deviation is √(2τ); otherwise this is a step in the right direction.
+            tau[off] -= special.ndtri(np.clip(0.5 + excess[off], 1e-9, 1.0 - 1e-9)) * np.sqrt(2.0 * tau[off])
+            tau[off] = np.maximum(tau[off], 0.0)
+            better, excess[off] = self._upper(tau[off], radius[off])
+            result[off] = np.minimum(result[off], better)
+        return np.asarray(np.clip(result, 0.5, 1.0))
 
-    def _upper(self, tau: Array, radius: Array) -> Array:
-        """Return ``U(τ)`` rounded up."""
+    def _upper(self, tau: Array, radius: Array) -> tuple[Array, Array]:
+        """Return ``U(τ)`` rounded up, and ``P(ℓ >= -τ) - 1/2``."""
         right = self._law.tails(tau, radius, _TOLERANCE)
         left = self._law.tails(-tau, radius, _TOLERANCE)
         weight = np.exp(-tau)
         missing = 0.5 - left.at_least_lower()
         value = (1.0 - right.above_lower()) + missing * weight
-        return step_up(value + 4e-16 * np.abs(missing * weight) * (1.0 + np.abs(tau)), 4)
+        return step_up(value + 4e-16 * np.abs(missing * weight) * (1.0 + np.abs(tau)), 4), left.at_least - 0.5
 
     def _best_tau(self, radius: Array) -> Array:
-        """Return ``-m`` for the median ``m <= 0`` of ``ℓ``, roughly."""
-        return -self._quantile(np.full_like(radius, 0.5), radius)
+        """Return ``-m`` for the median ``m <= 0`` of ``ℓ``, roughly.
+
+        Of many radii a few are solved; a spline between them, and one secant step, serve the others.
+        """
+        knots = np.unique(radius)
+        if len(knots) <= 2 * _KNOTS or self._law.has_atoms:
+            return -self._quantile(np.full_like(radius, 0.5), radius)
+        knots = knots[np.unique(np.linspace(0, len(knots) - 1, _KNOTS).round().astype(int))]
+        tau = -self._quantile(np.full_like(knots, 0.5), knots)
+        slope = CubicSpline(knots, tau / knots)  # τ vanishes with r at least linearly
+        guess = np.asarray(radius * slope(radius))
+        nearby = guess * 1.02 + 1e-9
+        height, height_nearby = self._height(-guess, radius), self._height(-nearby, radius)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            step = -height * (nearby - guess) / (height_nearby - height)
+        usable = np.isfinite(step) & (np.abs(step) < 0.2 * np.abs(guess))
+        return np.maximum(np.where(usable, guess + step, guess), 0.0)
+
+    def _height(self, t: Array, radius: Array) -> Array:
+        """Return the normal quantile of ``P(ℓ >= t)``, roughly: nearly linear in ``t``."""
+        value = np.clip(self._law.tails(t, radius, _ROUGH).at_least, 1e-300, 1.0 - 1e-16)
+        return np.asarray(special.ndtri(value))
 
     def _quantile(self, tail: Array, radius: Array) -> Array:
-        """Return ``t`` with ``P(ℓ >= t)`` near ``tail`` in (0, 1), roughly.
-
-        On the scale of the normal quantile the tail is nearly linear in ``t``, so few evaluations are needed.
-        """
+        """Return ``t`` with ``P(ℓ >= t)`` near ``tail`` in (0, 1), roughly."""
         target = special.ndtri(np.clip(tail, 1e-300, 1.0 - 1e-16))
 
         def height(t: Array, r: Array, level: Array) -> Array:
-            value = np.clip(self._law.tails(t, r, _ROUGH).at_least, 1e-300, 1.0 - 1e-16)
-            return np.asarray(special.ndtri(value) - level)
+            return self._height(t, r) - level
 
         low, high = np.full_like(radius, -0.1), np.full_like(radius, 0.1)
         for _ in range(20):
@@ -96,23 +130,25 @@ class ExactBounds(Bounds):
 
     def _radius_of_unique(self, p: Array) -> Array:
         curve = self._get_curve()
-        guess, tau = curve.interpolate(p)
+        trial, tau, slope = curve.interpolate(p)
+        trial *= 1.0 - _MARGIN
         result = np.zeros_like(p)
         pending = np.arange(len(p))
-        for margin in _MARGINS:
-            trial = guess[pending] * (1.0 - margin)
+        for _ in range(_TRIALS):
             required = self._required_probability(trial, tau[pending])
-            certified = required < p[pending]
-            result[pending[certified]] = trial[certified]
-            pending = pending[~certified]
-            if len(pending) == 0:
+            room = (p[pending] - required) * slope[pending]  # by how much the radius could grow, to first order
+            certified = room > 0.0
+            result[pending[certified]] = np.maximum(result[pending[certified]], trial[certified])
+            again = ~certified | (room > 10.0 * _MARGIN * trial)
+            if not again.any():
                 return result
-        # Off the curve, or where it is too coarse: the largest of its own radii that holds, if any.
+            pending = pending[again]
+            trial = np.maximum((trial[again] + room[again]) * (1.0 - _MARGIN), 1e-3 * trial[again])
+        # Where the steps do not settle: the largest radius of the curve that holds, if it is larger.
         for index in pending:
-            below = curve.radius[curve.required < p[index]]
-            trial = below[-1:]
-            if len(trial) and self.required_probability(trial)[0] < p[index]:
-                result[index] = trial[0]
+            below = curve.radius[curve.required < p[index]][-1:]
+            if len(below) and below[0] > result[index] and self.required_probability(below)[0] < p[index]:
+                result[index] = below[0]
         return result
 
     def _get_curve(self) -> Curve:

@@ -206,16 +206,29 @@ def worst_shift(threat: Threat, radius: float, dim: int) -> Tensor:
     return shift
 
 
+def check_scale(noise: SmoothingDistribution, scale: float, power: float) -> None:
+    """Raise ParameterError unless ``scale`` and ``scale^{1/power}`` are positive, finite floats."""
+    try:
+        length = float(scale) ** (1.0 / power)
+    except OverflowError:
+        length = math.inf
+    if not (0 < scale < math.inf and 0 < length < math.inf):
+        raise ParameterError(f"the scale of {noise} leaves the range of a float; choose one nearer 1")
+
+
 def _number(value: float) -> str:
     return repr(int(value)) if isinstance(value, int) else repr(float(value))
 
 
 def _checked(name: str, value: float, constraints: dict[str, str]) -> float:
+    if isinstance(value, str):
+        raise ParameterError(f"{name} must be a number, not {value!r}")
+    try:
+        number = float(value)
+    except (TypeError, ValueError, OverflowError):
+        raise ParameterError(f"{name} must be a number in the range of a float, not {value!r}") from None
     if isinstance(value, bool) or not isinstance(value, int | float):
-        try:
-            value = float(value)
-        except (TypeError, ValueError):
-            raise ParameterError(f"{name} must be a number, not {value!r}") from None
+        value = number
     constraint = constraints.get(name)
     if constraint == "positive" and not (value > 0 and math.isfinite(value)):
         raise ParameterError(f"{name} must be positive and finite, not {value!r}")

@@ -11,7 +11,7 @@ import torch
 from scipy import special
 from torch import Tensor
 
-from rs_plugin.distributions.base import SmoothingDistribution
+from rs_plugin.distributions.base import SmoothingDistribution, check_scale
 from rs_plugin.distributions.draws import put_extreme_, symmetric_uniform_, truncated_normal_
 from rs_plugin.distributions.laws.base import LogRatioLaw
 from rs_plugin.distributions.laws.max_tilted import MaxTiltedLaw
@@ -52,6 +52,7 @@ class MaxTiltedExponential(SmoothingDistribution):
         self._set_up(power, k, scale)
 
     def _set_up(self, power: float, k: float, scale: float) -> None:
+        check_scale(self, scale, power)
         self.power, self.k, self.scale = float(power), float(k), float(scale)
 
     @property
@@ -73,20 +74,20 @@ class MaxTiltedExponential(SmoothingDistribution):
             return NormExponential(self.power, self.power, 0.0, self.scale)
         return self
 
-    def _truncated_moment(self, order: float, m: Array) -> Array:
+    def _truncated_moment(self, order: float, log_m: Array) -> Array:
         """Return ``E|x|^order`` of one coordinate conditioned on ``[-m, m]``, for scale 1.
 
         ``Γ((order+1)/p) P((order+1)/p, m^p) / (Γ(1/p) P(1/p, m^p))``.
         """
         low, high = 1.0 / self.power, (order + 1.0) / self.power
-        log_x = self.power * np.log(m)
+        log_x = self.power * log_m
         gain = special.gammaln(high) - special.gammaln(low)
         return np.asarray(np.exp(gain + log_gammainc(high, log_x) - log_gammainc(low, log_x)))
 
     def second_moment(self, dim: int) -> float:
         """Return ``E‖z‖₂² / d = E[m² + (d-1) E(x² | |x| <= m)] / d``, in squared input units."""
         law = self.radial_law(dim)
-        values = law.nodes**2 + (dim - 1) * self._truncated_moment(2.0, law.nodes)
+        values = law.nodes**2 + (dim - 1) * self._truncated_moment(2.0, law.log_nodes)
         return law.mean(values) / dim * self.length_scale**2
 
     def mean_norm(self, threat: Threat, dim: int) -> float:
@@ -95,20 +96,25 @@ class MaxTiltedExponential(SmoothingDistribution):
         if threat == "Linf":
             return law.mean(law.nodes) * self.length_scale
         if threat == "L1":
-            return law.mean(law.nodes + (dim - 1) * self._truncated_moment(1.0, law.nodes)) * self.length_scale
+            return law.mean(law.nodes + (dim - 1) * self._truncated_moment(1.0, law.log_nodes)) * self.length_scale
         if self.power != 2.0:
             return super().mean_norm(threat, dim)
         return self._mean_euclidean_norm(dim) * self.length_scale
 
     def _mean_euclidean_norm(self, dim: int) -> float:
         law = self.radial_law(dim)
-        log_inside = np.log(special.erf(law.nodes))
+        m = np.maximum(law.nodes, 1e-300)
+        first, second, third = (self._truncated_moment(order, law.log_nodes) for order in (2.0, 4.0, 6.0))
+        variance, skew = second - first**2, third - 3.0 * first * second + 2.0 * first**3
 
         def log_laplace(s: float) -> float:
-            # E exp(-s x²) given m is erf(m √(1+s)) / (√(1+s) erf(m)), averaged over m with the extreme coordinate.
+            # E exp(-s x²) given m is erf(m √(1+s)) / (√(1+s) erf(m)), averaged over m with the extreme coordinate;
+            # where s x² is small, its logarithm comes from the first cumulants of x².
             root = math.sqrt(1.0 + s)
-            conditional = np.log(special.erf(law.nodes * root)) - math.log(root) - log_inside
-            return math.log(max(law.mean(np.exp((dim - 1) * conditional - s * law.nodes**2)), 1e-300))
+            direct = np.log(special.erf(m * root)) - math.log(root) - np.log(special.erf(m))
+            series = -s * (first - s * (variance / 2.0 - s * skew / 6.0))
+            conditional = np.where(s * np.minimum(m, 1.0) ** 2 < 1e-4, series, direct)
+            return math.log1p(max(law.mean(np.expm1((dim - 1) * conditional - s * m**2)), -1.0 + 1e-16))
 
         return mean_root(log_laplace, 1)
 
@@ -182,7 +188,7 @@ class MixedNorm(MaxTiltedExponential):
     def __init__(self, k: float, sigma: float) -> None:
         SmoothingDistribution.__init__(self, k=k, sigma=sigma)
         self.sigma = float(sigma)
-        self._set_up(2.0, float(k), 2.0 * self.sigma**2)
+        self._set_up(2.0, float(k), 2.0 * self.sigma * self.sigma)
 
     def rescaled(self, factor: float) -> MixedNorm:
         """Return the law of ``factor · z``."""

@@ -17,8 +17,8 @@ from scipy.stats.sampling import NumericalInversePolynomial
 
 from rs_plugin.numerics import Array, gauss_legendre, log_gammainc
 
-# Logarithm of the density, relative to its peak, where the law is cut off: e^{-46} = 1e-20.
-_CUT = 46.0
+# Logarithm of the density, relative to its peak, where the law is cut off: e^{-36} = 2e-16.
+_CUT = 36.0
 
 
 class MaximumLaw:
@@ -31,11 +31,11 @@ class MaximumLaw:
         self._peak = float(self._shape(mode))
         self.low = self._end(mode, -1.0)
         self.high = self._end(mode, 1.0)
-        # Long panels are enough in the exponential tail on the left, short ones from a few units below the end.
+        # Panels that grow are enough in the exponential tail on the left, short ones from a few units below the end.
         turn = max(self.low, self.high - 14.0 / power)
         edges = np.linspace(turn, self.high, 49)
         if turn > self.low:
-            edges = np.concatenate([np.linspace(self.low, turn, 33)[:-1], edges])
+            edges = np.concatenate([turn + 1.0 - np.geomspace(1.0, 1.0 + turn - self.low, 33)[:0:-1], edges])
         nodes, weights = gauss_legendre(20)
         widths = np.diff(edges)
         self._x = (edges[:-1, None] + widths[:, None] * nodes).ravel()
@@ -59,6 +59,11 @@ class MaximumLaw:
         """Values of ``m`` at which ``mean`` wants a function, shape (count,)."""
         return np.asarray(np.exp(self._x))
 
+    @property
+    def log_nodes(self) -> Array:
+        """Logarithms of ``nodes``, exact where ``nodes`` underflow."""
+        return self._x
+
     def quantile(self, uniform: Array) -> Array:
         """Return ``m`` with ``P(‖z‖∞ <= m) = uniform``, to 1e-12 in ``uniform``.
 
@@ -73,9 +78,13 @@ class MaximumLaw:
 
     def _shape(self, x: float | Array) -> Array:
         x = np.asarray(x, dtype=np.float64)
-        log_inside = log_gammainc(1.0 / self.power, self.power * x)
+        shape = 1.0 / self.power
         with np.errstate(over="ignore"):
-            return np.asarray((1.0 - self.k) * x - np.exp(self.power * x) + (self.dim - 1) * log_inside - self._peak)
+            level = np.exp(self.power * x)
+        # log P(1/p, m^p) - x is bounded on the left, where (1 - k) x + (d - 1) log P would cancel as k nears d.
+        start = -gammaln(shape + 1.0) + np.log1p(-np.minimum(level, 0.5) / (1.0 + self.power))
+        relative = np.where(level < 1e-8, start, log_gammainc(shape, self.power * x) - x)
+        return np.asarray((self.dim - self.k) * x - level + (self.dim - 1) * relative - self._peak)
 
     def _mode_bracket(self) -> tuple[float, float]:
         # m^p is near log d for small k, and near (d - k) / d times a constant as k nears d.

@@ -11,7 +11,7 @@ from scipy import special, stats
 from torch import Tensor
 
 from rs_plugin.distributions import sphere
-from rs_plugin.distributions.base import SmoothingDistribution
+from rs_plugin.distributions.base import SmoothingDistribution, check_scale
 from rs_plugin.distributions.draws import laplace_, log_gamma_draws, put_extreme_, symmetric_uniform_
 from rs_plugin.distributions.laws.base import ClosedFormLaw, LogRatioLaw
 from rs_plugin.distributions.laws.gaussian import GaussianLaw
@@ -62,8 +62,7 @@ class NormExponential(SmoothingDistribution):
     def _set_up(self, norm: float, power: float, k: float, scale: float) -> None:
         if norm not in _PROVEN:
             raise ParameterError(f"norm must be 1, 2 or inf, not {norm!r}")
-        if not (0 < scale < math.inf):
-            raise ParameterError(f"the scale {self.parameters} of {type(self).__name__} leaves the range of a float")
+        check_scale(self, scale, power)
         self.norm, self.power, self.k, self.scale = float(norm), float(power), float(k), float(scale)
         self.worst_shift_rules = _PROVEN[self.norm]
 
@@ -129,7 +128,7 @@ class NormExponential(SmoothingDistribution):
             symmetric_uniform_(out, generator).mul_(radius.to(out.dtype).view(-1, 1))
             put_extreme_(out, radius.to(out.dtype), generator)
             return
-        if self.norm == 1:
+        if self.norm == 1 or dim == 1:  # in one dimension only the sign matters, and torch's float32 normals can be 0
             laplace_(out, generator)
         else:
             out.normal_(generator=generator)
@@ -171,7 +170,7 @@ class Gaussian(NormExponential):
     def __init__(self, sigma: float) -> None:
         SmoothingDistribution.__init__(self, sigma=sigma)
         self.sigma = float(sigma)
-        self._set_up(2.0, 2.0, 0.0, 2.0 * self.sigma**2)
+        self._set_up(2.0, 2.0, 0.0, 2.0 * self.sigma * self.sigma)
 
     def rescaled(self, factor: float) -> Gaussian:
         """Return the law of ``factor · z``."""
@@ -228,7 +227,7 @@ class L2Exponential(NormExponential):
     def __init__(self, k: float, sigma: float) -> None:
         SmoothingDistribution.__init__(self, k=k, sigma=sigma)
         self.sigma = float(sigma)
-        self._set_up(2.0, 2.0, float(k), 2.0 * self.sigma**2)
+        self._set_up(2.0, 2.0, float(k), 2.0 * self.sigma * self.sigma)
 
     def rescaled(self, factor: float) -> L2Exponential:
         """Return the law of ``factor · z``."""
@@ -247,7 +246,7 @@ class LinfExponential(NormExponential):
     def __init__(self, k: float, sigma: float) -> None:
         SmoothingDistribution.__init__(self, k=k, sigma=sigma)
         self.sigma = float(sigma)
-        self._set_up(math.inf, 2.0, float(k), 2.0 * self.sigma**2)
+        self._set_up(math.inf, 2.0, float(k), 2.0 * self.sigma * self.sigma)
 
     def rescaled(self, factor: float) -> LinfExponential:
         """Return the law of ``factor · z``."""

@@ -41,13 +41,15 @@ def parse_noise(text: str) -> SmoothingDistribution:
     """
     try:
         call = ast.parse(text.strip(), mode="eval").body
-    except (SyntaxError, ValueError):
+    except (SyntaxError, ValueError, MemoryError, RecursionError):  # the last two: nested too deeply
         call = None
     if not isinstance(call, ast.Call) or not isinstance(call.func, ast.Name) or any(not k.arg for k in call.keywords):
         raise ParameterError(f"noise {text!r} is not of the form name(parameter=number, ...), as in gaussian(sigma=0.5)")
     family = distributions.get(call.func.id)
     positional = [_number(node, text) for node in call.args]
     named = {str(keyword.arg): _number(keyword.value, text) for keyword in call.keywords}
+    if len(named) < len(call.keywords):
+        raise ParameterError(f"noise {text!r} gives a parameter twice")
     signature = inspect.signature(family)
     try:
         signature.bind(*positional, **named)

@@ -22,10 +22,6 @@ class Tails(NamedTuple):
     at_least: Array
     error: Array
 
-    def upper(self) -> Array:
-        """Return ``P(ℓ >= t)`` rounded up."""
-        return np.asarray(np.clip(self.at_least + self.error, 0.0, 1.0))
-
     def above_lower(self) -> Array:
         """Return ``P(ℓ > t)`` rounded down."""
         return np.asarray(np.clip(self.above - self.error, 0.0, 1.0))

@@ -22,7 +22,8 @@ from rs_plugin.distributions.maximum import maximum_law
 from rs_plugin.numerics import Array, gauss_kronrod, gauss_legendre
 
 _CUT = 44.0  # log of the inverse probability below which Q is left out: 8e-20
-_PANELS = 6
+_PANELS = 4
+_BISECTIONS = 20  # for points where panels are split, which need not be exact
 _ROUNDS = 40
 _COARSE = 1e-6  # tolerances above this take the quick rule
 
@@ -52,7 +53,7 @@ class MaxTiltedLaw(LogRatioLaw):
         return np.sort(np.append(edges, at)) if low < at < high else edges
 
     def _quick(self, t: float, radius: float, tolerance: float) -> tuple[float, float]:
-        nodes, weights = gauss_legendre(7)
+        nodes, weights = gauss_legendre(6)
         edges = self._panels(radius)
         widths = np.diff(edges)[:, None]
         x = (edges[:-1, None] + widths * nodes).ravel()
@@ -139,7 +140,7 @@ class MaxTiltedLaw(LogRatioLaw):
         slope = (2.0 / math.sqrt(math.pi)) * np.exp(-q * q) / erf_between(-mm, mm)
         mass = width * (self.dim - 1) * slope * np.exp(count * self._log_fraction(-q, mm))
         threshold = self._threshold(t, r, mm, q + r) - mm + q
-        keep = (mass > 1e-22) & (q + mm > 1e-12 * mm)
+        keep = (mass > 1e-22) & (q + mm > 1e-9 * mm)
         tail, tail_error = np.zeros_like(q), np.zeros_like(q)
         tail[keep], tail_error[keep] = sum_tail(count, -q[keep], mm[keep], threshold[keep], tolerance)
         integrand = mass * tail
@@ -152,11 +153,19 @@ class MaxTiltedLaw(LogRatioLaw):
 
         The threshold rises with ``Q`` and the sum's limits fall, so there is one crossing at most.
         """
+        def passed(q: Array, m: Array) -> Array:
+            return np.asarray(self._threshold(t, r, m, q + r) - m + q > sum_limit(count, -q, m, side))
+
         low, high = start.copy(), m.copy()
-        for _ in range(50):
-            q = 0.5 * (low + high)
-            passed = self._threshold(t, r, m, q + r) - m + q > sum_limit(count, -q, m, side)
-            low, high = np.where(passed, low, q), np.where(passed, q, high)
+        if side < 0:
+            high = np.where(passed(start, m), start, high)  # nothing is sure
+        else:
+            low = np.where(passed(m, m), low, m)  # nothing is impossible
+        rows = np.flatnonzero(high > low)
+        for _ in range(_BISECTIONS if len(rows) else 0):
+            q = 0.5 * (low[rows] + high[rows])
+            above = passed(q, m[rows])
+            low[rows], high[rows] = np.where(above, low[rows], q), np.where(above, q, high[rows])
         return low if side < 0 else high
 
     def _single_opposite(self, m: Array, start: Array, t: float, r: float) -> tuple[Array, Array]:
@@ -185,7 +194,7 @@ class MaxTiltedLaw(LogRatioLaw):
         """Return a ``Q`` below which its law has less than ``exp(-_CUT)``, by bisection."""
         low, high = -m, m.copy()
         target = -_CUT / (self.dim - 1)
-        for _ in range(50):
+        for _ in range(_BISECTIONS):
             middle = 0.5 * (low + high)
             rare = self._log_fraction(-middle, m) < target
             low, high = np.where(rare, middle, low), np.where(rare, high, middle)

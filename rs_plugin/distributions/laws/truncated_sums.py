@@ -58,15 +58,26 @@ def sum_tail(count: int, low: Array, high: Array, threshold: Array, tolerance: f
         inside = np.clip(threshold, low, high)
         value = erf_between(inside, high) / erf_between(low, high)
         return np.asarray(value), np.asarray(value * 1e-14)
-    results = []
-    for start in range(0, len(low), _BATCH):
-        part = slice(start, start + _BATCH)
-        if count == 2:
-            results.append(_pair_tail(low[part], high[part], threshold[part]))
-        else:
-            results.append(_fourier_tail(count, low[part], high[part], threshold[part], tolerance))
-    values, errors = zip(*results, strict=True)
-    return np.concatenate(values), np.concatenate(errors)
+    if count <= 3:
+        few = _pair_tail if count == 2 else _triple_tail
+        parts = [few(low[i : i + _BATCH], high[i : i + _BATCH], threshold[i : i + _BATCH]) for i in range(0, len(low), _BATCH)]
+        return np.concatenate([v for v, _ in parts] + [low[:0]]), np.concatenate([e for _, e in parts] + [low[:0]])
+    # Intervals that need half-periods of one size go together, so that none pays for the slowest.
+    half_period = np.minimum(count, 2.0 * _spread(count, high - low))
+    size = np.ceil(2.0 * np.log2(half_period)).astype(np.int64)
+    value, error = np.zeros_like(threshold), np.zeros_like(threshold)
+    for group in np.unique(size):
+        rows = np.flatnonzero(size == group)
+        for start in range(0, len(rows), _BATCH):
+            part = rows[start : start + _BATCH]
+            shared = float(half_period[part].max())
+            value[part], error[part] = _fourier_tail(count, low[part], high[part], threshold[part], shared, tolerance)
+    return value, error
+
+
+def _spread(count: int, width: Array) -> Array:
+    """Return ``_DEVIATIONS`` deviations of the sub-Gaussian proxy of ``T``."""
+    return np.asarray(_DEVIATIONS * np.sqrt(count * np.minimum(0.25, 0.5 / width**2)))
 
 
 def sum_limit(count: int, low: Array, high: Array, side: float) -> Array:
@@ -98,11 +109,33 @@ def _pair_tail(low: Array, high: Array, threshold: Array) -> tuple[Array, Array]
     return np.asarray(sure + values @ kronrod), np.asarray(np.abs(values @ (kronrod - gauss)) + 1e-14)
 
 
-def _fourier_tail(count: int, low: Array, high: Array, threshold: Array, tolerance: float) -> tuple[Array, Array]:
+def _triple_tail(low: Array, high: Array, threshold: Array) -> tuple[Array, Array]:
+    """``P(X₁ + X₂ + X₃ > s) = ∫ f₂(y) P(X > s - y) dy`` with the density ``f₂`` of a pair in closed form.
+
+    ``f₂(y) = e^{-y²/2} ∫ e^{-2(x - y/2)²} dx`` over ``max(a, y - b) <= x <= min(b, y - a)``, over the square of the
+    normaliser. It has a kink at ``a + b``; the inner tail leaves 1 at ``s - a`` and reaches 0 at ``s - b``.
+    """
+    nodes, kronrod, gauss = gauss_kronrod()
+    total = erf_between(low, high)
+    inner = np.stack([threshold - high, threshold - low, low + high])
+    edges = np.sort(np.concatenate([2.0 * low[None], np.clip(inner, 2.0 * low, 2.0 * high), 2.0 * high[None]]), axis=0)
+    widths = np.diff(edges, axis=0)[..., None]
+    y = edges[:-1, :, None] + widths * nodes
+    a, b = low[:, None], high[:, None]
+    root = math.sqrt(2.0)
+    overlap = erf_between(root * (np.maximum(a, y - b) - 0.5 * y), root * (np.minimum(b, y - a) - 0.5 * y))
+    density = math.sqrt(2.0 / math.pi) * np.exp(-0.5 * y * y) * np.maximum(overlap, 0.0) / total[:, None] ** 2
+    rest = erf_between(np.clip(threshold[:, None] - y, a, b), np.broadcast_to(b, y.shape)) / total[:, None]
+    values = density * rest * widths
+    error = np.abs(values @ (kronrod - gauss)).sum(0) + 1e-13
+    return np.asarray(np.clip((values @ kronrod).sum(0), 0.0, 1.0)), np.asarray(error)
+
+
+def _fourier_tail(
+    count: int, low: Array, high: Array, threshold: Array, half_period: float, tolerance: float
+) -> tuple[Array, Array]:
     width = high - low
-    proxy = np.minimum(0.25, 0.5 / width**2)  # of one Y
-    spread = _DEVIATIONS * np.sqrt(count * proxy)
-    half_period = min(float(count), 2.0 * float(spread.max()))
+    spread = _spread(count, width)
     terms, truncation = _terms(count, low, high, half_period, tolerance)
     frequency = (2.0 * np.arange(1, terms + 1) - 1.0) * math.pi / half_period
 
@@ -169,7 +202,7 @@ def _truncation(count: int, low: Array, high: Array, half_period: float, terms: 
     far = np.maximum(first, math.e * far_constant)
     step = 1.0 / (2.0 * terms + 1.0)
     log_span = 0.5 * np.log(far / first) + step
-    middle = np.where(far > first, np.exp(count * np.log(np.minimum(bound, 1.0))) * log_span, 0.0)
+    middle = np.where(far > first, np.exp(count * np.log(np.clip(bound, 1e-300, 1.0))) * log_span, 0.0)
     tail = np.exp(count * np.log(far_constant / far)) * (0.5 / count + step)
     return np.asarray((2.0 / math.pi) * (middle + tail))
 

@@ -1,0 +1,41 @@
+"""Random changes of training images that keep their label, by name."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+from rs_plugin.registry import Registry
+
+#: From images of shape (n, channels, height, width) and a generator to new images of the same shape.
+Augmentation = Callable[[Tensor, torch.Generator], Tensor]
+
+#: Every augmentation that a training recipe can name; other packages add theirs under the entry-point group.
+augmentations: Registry[Augmentation] = Registry("augmentation", callable, "rs_plugin.augmentations")
+
+
+def keep(images: Tensor, generator: torch.Generator) -> Tensor:
+    """Return the images as they are."""
+    return images
+
+
+def shift(images: Tensor, generator: torch.Generator) -> Tensor:
+    """Return a copy where every second image, chosen at random, is moved by -1, 0 or 1 pixels along each axis.
+
+    Pixels that come in from outside are 0.
+    """
+    count, _, height, width = images.shape
+    offsets = torch.randint(0, 3, (2, count), generator=generator)
+    offsets[:, torch.rand(count, generator=generator) < 0.5] = 1
+    padded = nn.functional.pad(images, (1, 1, 1, 1))
+    rows = (offsets[0, :, None] + torch.arange(height)).view(count, 1, height, 1)
+    columns = (offsets[1, :, None] + torch.arange(width)).view(count, 1, 1, width)
+    which = torch.arange(count).view(count, 1, 1, 1)
+    channels = torch.arange(images.shape[1]).view(1, -1, 1, 1)
+    return padded[which, channels, rows, columns]
+
+
+augmentations.register("none", keep)
+augmentations.register("shift", shift)

@@ -1,0 +1,197 @@
+"""What a data set is, its checks, and the lookup by name."""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import re
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from rs_plugin.errors import InputError, ParameterError, UnknownNameError
+from rs_plugin.registry import Registry
+
+
+@dataclass(frozen=True, eq=False)
+class Dataset:
+    """Labelled images, checked on construction.
+
+    Args:
+        name: the name that it is registered under; a subset keeps it.
+        images: float32, shape (n, channels, height, width), values in [0, 1].
+        labels: int64, shape (n,), values in ``0 … num_classes - 1``.
+        num_classes: number of classes.
+        indices: int64, shape (n,): the place of every image in the original collection.
+        source: where the images come from, for model cards and reports.
+        licence: the licence of the images, for the same.
+
+    Raises:
+        InputError: a shape, type or value that does not fit.
+    """
+
+    name: str
+    images: Tensor
+    labels: Tensor
+    num_classes: int
+    indices: Tensor
+    source: str = ""
+    licence: str = ""
+    #: sha256 of shape, images and labels, as hexadecimal digits: equal if and only if the content is.
+    fingerprint: str = field(init=False)
+
+    def __post_init__(self) -> None:
+        check_images(self.images, dtype=torch.float32, name=f"images of {self.name!r}")
+        count = self.images.shape[0]
+        for name, values in (("labels", self.labels), ("indices", self.indices)):
+            if not isinstance(values, Tensor) or values.dtype != torch.int64 or values.shape != (count,):
+                raise InputError(
+                    f"{name} of {self.name!r} must be an int64 tensor of shape ({count},), not {_kind(values)}"
+                )
+        if self.num_classes < 1 or int(self.labels.min()) < 0 or int(self.labels.max()) >= self.num_classes:
+            raise InputError(
+                f"labels of {self.name!r} span {int(self.labels.min())} … {int(self.labels.max())}; "
+                f"with num_classes = {self.num_classes} they must lie in 0 … {self.num_classes - 1}"
+            )
+        object.__setattr__(self, "fingerprint", _fingerprint(self.images, self.labels))
+
+    def __len__(self) -> int:
+        return self.images.shape[0]
+
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        """(channels, height, width)."""
+        channels, height, width = self.images.shape[1:]
+        return channels, height, width
+
+    @property
+    def dim(self) -> int:
+        """Number ``d`` of values of one image."""
+        return self.images[0].numel()
+
+    def take(self, positions: slice) -> Dataset:
+        """Return the images at ``positions``, with their original indices."""
+        return Dataset(
+            self.name,
+            self.images[positions],
+            self.labels[positions],
+            self.num_classes,
+            self.indices[positions],
+            self.source,
+            self.licence,
+        )
+
+
+Loader = Callable[[], Dataset]
+
+#: Every data set that a user can name; other packages add loaders under the entry-point group of the same name.
+datasets: Registry[Loader] = Registry("data set", callable, "rs_plugin.datasets")
+datasets.register("digits", "rs_plugin.datasets.digits:load_held_out")
+datasets.register("digits_train", "rs_plugin.datasets.digits:load_training")
+
+
+def load_dataset(name: str, subset: str | None = None, n_examples: int | None = None) -> Dataset:
+    """Return the images of a data set that are to be worked on.
+
+    The choice depends on the arguments only, never on a model or a result.
+
+    Args:
+        name: a registered name; ``datasets.names()`` lists them.
+        subset: None or ``"all"``, or ``"every_20th"`` (any number) for images 0, 20, 40, … of the data set.
+        n_examples: take only the first so many of the subset.
+
+    Raises:
+        UnknownNameError: no data set or subset has that name.
+        ParameterError: ``n_examples`` is not a positive integer or exceeds the subset.
+    """
+    step = parse_subset(subset)
+    if n_examples is not None and (isinstance(n_examples, bool) or not isinstance(n_examples, int) or n_examples < 1):
+        raise ParameterError(f"n_examples must be a positive integer, or None for all images, not {n_examples!r}")
+    loaded = datasets.get(name)()
+    if not isinstance(loaded, Dataset):
+        raise ParameterError(f"the loader of data set {name!r} returned {_kind(loaded)}; it must return a Dataset")
+    if step == 1 and n_examples is None:
+        return loaded
+    available = len(range(0, len(loaded), step))
+    if n_examples is not None and n_examples > available:
+        part = f"subset {subset!r} of {name!r}" if step > 1 else repr(name)
+        raise ParameterError(
+            f"n_examples = {n_examples}, but {part} has {available} images; choose at most {available}"
+        )
+    count = available if n_examples is None else n_examples
+    return loaded.take(slice(0, (count - 1) * step + 1, step))
+
+
+def parse_subset(subset: str | None) -> int:
+    """Return the step between the images that ``subset`` names: 1 for all.
+
+    >>> parse_subset("every_20th")
+    20
+
+    Raises:
+        UnknownNameError: the text is neither ``"all"`` nor of the form ``"every_20th"``.
+        ParameterError: a step of zero.
+    """
+    if subset is None or subset == "all":
+        return 1
+    match = re.fullmatch(r"every_(\d+)(?:st|nd|rd|th)", subset) if isinstance(subset, str) else None
+    if match is None:
+        close = difflib.get_close_matches(str(subset), ["all", "every_20th"], n=1, cutoff=0.5)
+        hint = f" Did you mean {close[0]!r}?" if close else ""
+        raise UnknownNameError(f"unknown subset {subset!r}; known: all, every_20th (with any number).{hint}")
+    if int(match[1]) == 0:
+        raise ParameterError(f"subset {subset!r} has step 0; choose 1 or more, as in 'every_20th'")
+    return int(match[1])
+
+
+def check_images(images: object, *, dtype: torch.dtype | None = None, name: str = "images") -> Tensor:
+    """Return ``images`` if they are floating, of shape (n, channels, height, width), n >= 1, with values in [0, 1].
+
+    Args:
+        images: what to check.
+        dtype: the only type to accept, any floating type if None.
+        name: how to call them in a message.
+
+    Raises:
+        InputError: they are not; the message says what was found and how to mend it.
+    """
+    if not isinstance(images, Tensor):
+        raise InputError(f"{name} must be a torch tensor, not {_kind(images)}; convert with torch.from_numpy")
+    if not images.dtype.is_floating_point:
+        raise InputError(f"{name} have type {images.dtype}; convert to float32, and divide by 255 if they are bytes")
+    if dtype is not None and images.dtype != dtype:
+        raise InputError(f"{name} have type {images.dtype}; convert with .to({dtype})")
+    if images.ndim != 4 or min(images.shape) < 1:
+        raise InputError(
+            f"{name} have shape {tuple(images.shape)}; it must be (n, channels, height, width) without an empty axis"
+            + ("; add the first axis with .unsqueeze(0)" if images.ndim == 3 else "")
+        )
+    low, high = float(images.min()), float(images.max())
+    if low >= 0.0 and high <= 1.0:
+        return images
+    # Comparisons with NaN are false, so that NaN arrives here as well.
+    unfit = ~((images >= 0.0) & (images <= 1.0))
+    where = tuple(int(place) for place in unfit.nonzero()[0])
+    value = float(images[where])
+    if value != value:
+        remedy = "NaN; remove or repair that image"
+    elif low < 0.0:
+        remedy = f"{value:g}, outside [0, 1]; undo the normalisation: it belongs inside the network"
+    else:
+        remedy = f"{value:g}, outside [0, 1]; " + ("divide by 255" if high <= 255.0 else "rescale to [0, 1]")
+    raise InputError(f"{name} hold at {where} the value {remedy}")
+
+
+def _fingerprint(images: Tensor, labels: Tensor) -> str:
+    digest = hashlib.sha256(repr(tuple(images.shape)).encode())
+    digest.update(images.detach().cpu().contiguous().numpy().astype("<f4", copy=False).data)
+    digest.update(labels.detach().cpu().contiguous().numpy().astype("<i8", copy=False).data)
+    return digest.hexdigest()
+
+
+def _kind(value: object) -> str:
+    if isinstance(value, Tensor):
+        return f"a {value.dtype} tensor of shape {tuple(value.shape)}"
+    return f"a {type(value).__name__}"

@@ -1,0 +1,330 @@
+"""Training of base networks under the noise that they will be smoothed with."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import importlib.metadata
+import math
+import os
+import shlex
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import torch
+from torch import nn
+
+from rs_plugin.datasets import Dataset, load_dataset
+from rs_plugin.datasets.augmentation import augmentations
+from rs_plugin.distributions import SmoothingDistribution, parse_noise
+from rs_plugin.errors import ModelError, ParameterError
+from rs_plugin.networks import build_network
+from rs_plugin.zoo import ModelCard, weights_bytes
+from rs_plugin.zoo.card import check_name
+
+#: Draws an image behind a card's accuracy under noise, and the seed of their generator.
+EVALUATION_DRAWS: Final = 20
+EVALUATION_SEED: Final = 0
+
+#: Images that one forward pass of an evaluation takes.
+_EVALUATION_BATCH: Final = 512
+
+_INTEGERS: Final = {"epochs": 1, "batch_size": 1, "seed": 0}
+_NUMBERS: Final = {"lr": False, "weight_decay": True}
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """A recipe: with one version of torch, on one thread of one kind of processor, it decides every weight.
+
+    Args:
+        dataset: the held-out data set; the images of ``<dataset>_train`` are trained on.
+        architecture: registered name of the network.
+        noise: the noise that every training image is put under, afresh at every pass, as ``parse_noise`` reads it.
+        epochs: passes over the training images.
+        batch_size: images a step.
+        lr: highest learning rate of the one-cycle schedule.
+        weight_decay: AdamW's decoupled weight decay.
+        augmentation: registered name of the change that images undergo before the noise.
+        seed: seed of initialisation, order, augmentation and noise.
+
+    Raises:
+        ParameterError: a setting has another type or lies outside its range.
+    """
+
+    dataset: str = "digits"
+    architecture: str = "digits_net"
+    noise: str = "gaussian(sigma=0.25)"
+    epochs: int = 500
+    batch_size: int = 256
+    lr: float = 3e-3
+    weight_decay: float = 1e-2
+    augmentation: str = "shift"
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name, lowest in _INTEGERS.items():
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, int) or not lowest <= value < 2**63:
+                raise ParameterError(f"{name} must be an integer of {lowest} or more, not {value!r}")
+        for name, zero in _NUMBERS.items():
+            value = getattr(self, name)
+            fits = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+            if not fits or not (value > 0 or (zero and value == 0)):
+                raise ParameterError(f"{name} must be {'0 or more' if zero else 'positive'} and finite, not {value!r}")
+        for name in ("dataset", "architecture", "noise", "augmentation"):
+            if not isinstance(getattr(self, name), str):
+                raise ParameterError(f"{name} must be a text, not {getattr(self, name)!r}")
+        if self.dataset.endswith("_train"):
+            held_out = self.dataset.removesuffix("_train")
+            raise ParameterError(
+                f"dataset = {self.dataset!r} names training images; give {held_out!r}, the held-out set: "
+                f"training then uses {self.dataset!r}"
+            )
+
+
+@dataclass(frozen=True)
+class TrainResult:
+    """A trained network, in eval mode, and its card."""
+
+    model: nn.Module
+    card: ModelCard
+
+
+def train(
+    config: TrainConfig,
+    *,
+    name: str | None = None,
+    progress: Callable[[int, int], None] | None = None,
+    log: Callable[[str], None] | None = None,
+    checkpoint: str | Path | None = None,
+    checkpoint_seconds: float = 10.0,
+) -> TrainResult:
+    """Train a network as ``config`` says and measure it on the held-out images.
+
+    No global random state is changed. The result does not depend on interruptions.
+
+    Args:
+        config: the recipe.
+        name: name on the card, ``default_name(config)`` if None.
+        progress: called with (epochs done, epochs in all) after every epoch, and once at the start.
+        log: called with a line of text about ten times.
+        checkpoint: file for the state of the training. If it exists, training goes on from there.
+        checkpoint_seconds: shortest time between two writes of it; the last epoch is always written.
+
+    Raises:
+        ParameterError: a setting does not fit, or the checkpoint belongs to another recipe.
+        UnknownNameError: no data set, architecture, noise or augmentation has the given name.
+        ModelError: the loss is not finite, or the network does not fit the images.
+    """
+    noise = parse_noise(config.noise)
+    name = default_name(config) if name is None else check_name(name)
+    held_out, training = load_dataset(config.dataset), load_dataset(f"{config.dataset}_train")
+    noise.check_dim(training.dim)
+    path = None if checkpoint is None else Path(checkpoint)
+    model = _fit(config, training, noise, progress, log, path, checkpoint_seconds)
+    clean = accuracy(model, held_out)
+    noisy = accuracy(model, held_out, noise, draws=EVALUATION_DRAWS, seed=EVALUATION_SEED)
+    return TrainResult(model, _card(config, name, model, training, clean, noisy))
+
+
+def accuracy(
+    model: nn.Module, dataset: Dataset, noise: SmoothingDistribution | None = None, *, draws: int = 1, seed: int = 0
+) -> float:
+    """Return the share of images that ``model`` itself, unsmoothed, classifies rightly; it is put in eval mode.
+
+    Args:
+        model: the network.
+        dataset: the images.
+        noise: added to every image if given.
+        draws: number of draws an image, with noise.
+        seed: seed of the noise.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    passes = draws if noise is not None else 1
+    model.eval()
+    right = 0
+    with torch.inference_mode():
+        for _ in range(passes):
+            images = dataset.images
+            if noise is not None:
+                images = images + noise.sample(images.shape, generator=generator, dtype=images.dtype)
+            predicted = torch.cat([model(block).argmax(1) for block in torch.split(images, _EVALUATION_BATCH)])
+            right += int((predicted == dataset.labels).sum())
+    return right / (len(dataset) * passes)
+
+
+def default_name(config: TrainConfig) -> str:
+    """Return ``<dataset>_<noise>_<s>``, where ``s`` is the root mean square of one coordinate of the noise.
+
+    >>> default_name(TrainConfig(noise="laplace(b=0.1768)"))
+    'digits_laplace_0.25'
+    """
+    noise = parse_noise(config.noise)
+    stem = f"{config.dataset}_{noise.name.replace('_', '')}"
+    dim = load_dataset(config.dataset).dim
+    noise.check_dim(dim)
+    try:
+        return f"{stem}_{math.sqrt(noise.second_moment(dim)):.2g}"
+    except ParameterError:  # a family that states no second moment
+        return stem
+
+
+def command_line(config: TrainConfig, name: str) -> str:
+    """Return the command that trains with ``config`` again."""
+    words = ["rs-plugin", "train"]
+    for setting, value in {**dataclasses.asdict(config), "name": name}.items():
+        words += [f"--{setting.replace('_', '-')}", str(value)]
+    return shlex.join(words)
+
+
+def _fit(
+    config: TrainConfig,
+    training: Dataset,
+    noise: SmoothingDistribution,
+    progress: Callable[[int, int], None] | None,
+    log: Callable[[str], None] | None,
+    checkpoint: Path | None,
+    checkpoint_seconds: float,
+) -> nn.Module:
+    augment = augmentations.get(config.augmentation)
+    generator = torch.Generator().manual_seed(config.seed)
+    # Initialisation, and layers such as dropout, draw from torch's global generator: it is lent to them, seeded.
+    with torch.random.fork_rng(devices=[]):
+        _seed_global(generator)
+        model = build_network(config.architecture, training.num_classes)
+        _check_fit(model, config, training)
+        model.train()
+        optimizer = torch.optim.AdamW(model.parameters(), lr=config.lr, weight_decay=config.weight_decay)
+        steps = config.epochs * math.ceil(len(training) / config.batch_size)
+        schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, max_lr=config.lr, total_steps=steps)
+        state = _Checkpoint(checkpoint, config, training, model, optimizer, schedule, generator)
+        done = state.restore()
+        written = time.monotonic()
+        if progress is not None:
+            progress(done, config.epochs)
+        for epoch in range(done + 1, config.epochs + 1):
+            _seed_global(generator)
+            total = 0.0
+            for batch in torch.split(torch.randperm(len(training), generator=generator), config.batch_size):
+                images = augment(training.images[batch], generator)
+                images = images + noise.sample(images.shape, generator=generator, dtype=images.dtype)
+                loss = nn.functional.cross_entropy(model(images), training.labels[batch])
+                optimizer.zero_grad()
+                torch.autograd.backward(loss)
+                optimizer.step()
+                schedule.step()
+                total += loss.item() * len(batch)
+            if not math.isfinite(total):
+                raise ModelError(f"the loss is {total} after epoch {epoch}; choose a smaller lr than {config.lr}")
+            if epoch == config.epochs or time.monotonic() - written >= checkpoint_seconds:
+                state.write(epoch)
+                written = time.monotonic()
+            if progress is not None:
+                progress(epoch, config.epochs)
+            if log is not None and (epoch == config.epochs or epoch % max(1, config.epochs // 10) == 0):
+                log(f"epoch {epoch} of {config.epochs}: loss {total / len(training):.4f}")
+    return model.eval()
+
+
+def _check_fit(model: nn.Module, config: TrainConfig, training: Dataset) -> None:
+    expected = (1, training.num_classes)
+    try:
+        with torch.inference_mode():
+            found = tuple(model.eval()(training.images[:1]).shape)
+    except RuntimeError as error:
+        found, why = (), f": {error}"
+    else:
+        why = f": it answers with shape {found}, not {expected}"
+    if found != expected:
+        shape = training.image_shape
+        raise ModelError(f"architecture {config.architecture!r} does not fit images of shape {shape}{why}")
+
+
+def _seed_global(generator: torch.Generator) -> None:
+    torch.default_generator.manual_seed(int(torch.randint(2**62, (), generator=generator)))
+
+
+@dataclass(frozen=True)
+class _Checkpoint:
+    """All that decides the rest of a training, in one file that is replaced as a whole."""
+
+    path: Path | None
+    config: TrainConfig
+    training: Dataset
+    model: nn.Module
+    optimizer: torch.optim.Optimizer
+    schedule: torch.optim.lr_scheduler.LRScheduler
+    generator: torch.Generator
+
+    def restore(self) -> int:
+        """Load the file if there is one, and return the number of epochs done."""
+        if self.path is None or not self.path.exists():
+            return 0
+        remedy = "delete it, or name another file"
+        try:
+            stored: dict[str, Any] = torch.load(self.path, map_location="cpu", weights_only=True)
+            key = stored["key"]
+        except Exception as error:  # what torch.load raises for a file that is none of its own has no common base
+            raise ParameterError(f"{self.path} is not a checkpoint of a training ({error}); {remedy}") from error
+        if key != self._key():
+            other = sorted(name for name, value in self._key().items() if key.get(name) != value)
+            raise ParameterError(f"the checkpoint {self.path} was made with another {', '.join(other)}; {remedy}")
+        self.model.load_state_dict(stored["model"])
+        self.optimizer.load_state_dict(stored["optimizer"])
+        self.schedule.load_state_dict(stored["schedule"])
+        self.generator.set_state(stored["generator"])
+        return int(stored["epoch"])
+
+    def write(self, epoch: int) -> None:
+        if self.path is None:
+            return
+        content = {
+            "key": self._key(),
+            "epoch": epoch,
+            "model": self.model.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "schedule": self.schedule.state_dict(),
+            "generator": self.generator.get_state(),
+        }
+        temporary = self.path.with_name(f".{self.path.name}.{os.getpid()}.tmp")
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            torch.save(content, temporary)
+            temporary.replace(self.path)
+        except (OSError, RuntimeError) as error:  # torch reports a missing folder as a RuntimeError
+            raise ParameterError(f"cannot write the checkpoint {self.path}: {error}; name another file") from error
+        finally:
+            temporary.unlink(missing_ok=True)
+
+    def _key(self) -> dict[str, Any]:
+        return {**dataclasses.asdict(self.config), "training images": self.training.fingerprint}
+
+
+def _card(config: TrainConfig, name: str, model: nn.Module, training: Dataset, clean: float, noisy: float) -> ModelCard:
+    try:
+        version = importlib.metadata.version("rs-plugin")
+    except importlib.metadata.PackageNotFoundError:
+        version = "not installed"
+    return ModelCard(
+        name=name,
+        architecture=config.architecture,
+        num_classes=training.num_classes,
+        dataset=config.dataset,
+        noise=str(parse_noise(config.noise)),
+        recipe=dataclasses.asdict(config),
+        seed=config.seed,
+        command=command_line(config, name),
+        accuracy_clean=clean,
+        accuracy_noise=noisy,
+        noise_draws=EVALUATION_DRAWS,
+        parameters=sum(value.numel() for value in model.parameters()),
+        sha256=hashlib.sha256(weights_bytes(model)).hexdigest(),
+        package_version=version,
+        torch_version=str(torch.__version__),
+        licence="MIT",
+        data_source=f"{training.source} ({training.licence})" if training.source else training.name,
+    )

@@ -1,0 +1,92 @@
+"""Weights and cards on disk: written so that they can be checked, checked before anything is loaded."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from pathlib import Path
+
+import safetensors
+import safetensors.torch
+from torch import nn
+
+from rs_plugin.errors import ChecksumError, ModelError, ParameterError
+from rs_plugin.networks import build_network
+from rs_plugin.zoo.card import ModelCard
+
+
+def weights_bytes(model: nn.Module) -> bytes:
+    """Return the content of the weights file of ``model``: its state in the safetensors format."""
+    state = {name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()}
+    return safetensors.torch.save(state)
+
+
+def save_model(model: nn.Module, card: ModelCard, folder: str | Path) -> Path:
+    """Write ``<name>.safetensors`` and ``<name>.json`` into ``folder`` and return the card's path.
+
+    Raises:
+        ChecksumError: the card was made for other weights.
+        ParameterError: the folder cannot be written.
+    """
+    content = weights_bytes(model)
+    _check_sum(content, card, f"the weights of {card.name!r}", "make a new card for these weights")
+    path = Path(folder) / f"{card.name}.json"
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        _replace(path.with_suffix(".safetensors"), content)
+        _replace(path, card.to_json().encode())
+    except OSError as error:
+        raise ParameterError(f"cannot write {path}: {error}; choose another folder") from error
+    return path
+
+
+def load_card(path: str | Path) -> ModelCard:
+    """Return the card at ``path``.
+
+    Raises:
+        ParameterError: there is no file, or it is not a model card.
+    """
+    try:
+        text = Path(path).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ParameterError(f"cannot read the model card {path}: {error}") from None
+    return ModelCard.from_json(text, str(path))
+
+
+def load_saved(path: str | Path) -> tuple[nn.Module, ModelCard]:
+    """Return the network, in eval mode, and the card at ``path``; the weights lie beside it as ``.safetensors``.
+
+    Raises:
+        ChecksumError: the weights file is not the one that the card describes; nothing of it was loaded.
+        ModelError: the weights do not fit the architecture.
+        ParameterError: a file is missing, or the card is not a model card.
+    """
+    card = load_card(path)
+    weights = Path(path).with_suffix(".safetensors")
+    try:
+        content = weights.read_bytes()
+    except OSError as error:
+        raise ParameterError(f"cannot read the weights of {card.name!r}: {error}; they lie beside the card") from None
+    _check_sum(content, card, str(weights), f"restore the file (reinstall), or train it again with: {card.command}")
+    model = build_network(card.architecture, card.num_classes)
+    try:
+        model.load_state_dict(safetensors.torch.load(content))
+    except (RuntimeError, safetensors.SafetensorError) as error:
+        raise ModelError(f"{weights} does not fit architecture {card.architecture!r}: {error}") from error
+    return model.eval(), card
+
+
+def _check_sum(content: bytes, card: ModelCard, what: str, remedy: str) -> None:
+    found = hashlib.sha256(content).hexdigest()
+    if found != card.sha256:
+        raise ChecksumError(f"{what}: sha256 is {found}, the card says {card.sha256}; {remedy}")
+
+
+def _replace(path: Path, content: bytes) -> None:
+    """Write the file under a temporary name first, so that a killed process leaves no half of it."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        temporary.write_bytes(content)
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)

@@ -1,0 +1,46 @@
+"""The models that have a name: the bundled ones, and those of other packages."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Final
+
+from torch import nn
+
+from rs_plugin.registry import Registry
+from rs_plugin.zoo.card import ModelCard
+from rs_plugin.zoo.files import load_card, load_saved
+
+#: Folder of the bundled weights and cards.
+WEIGHTS: Final = Path(__file__).parent / "weights"
+
+
+def _is_path(target: object) -> bool:
+    return isinstance(target, Path)
+
+
+#: From a name to the path of its card, with the weights beside it; other packages add theirs under the entry-point
+#: group of the same name, as a module attribute that holds such a ``pathlib.Path``.
+models: Registry[Path] = Registry("model", _is_path, "rs_plugin.models")
+for _card in sorted(WEIGHTS.glob("*.json")):
+    models.register(_card.stem, _card)
+
+
+def list_models() -> list[ModelCard]:
+    """Return the cards of all models with a name, sorted by it."""
+    return [load_card(models.get(name)) for name in models.names()]
+
+
+def load_base(name: str | Path) -> nn.Module:
+    """Return a trained base network in eval mode.
+
+    Args:
+        name: a name that ``list_models`` gives, or the path of a card (``….json``) that ``save_model`` wrote.
+
+    Raises:
+        UnknownNameError: no model has that name.
+        ChecksumError: the weights file is not the one that the card describes.
+        ModelError: the weights do not fit the architecture.
+        ParameterError: a file is missing, or is not a model card.
+    """
+    return load_saved(name if Path(name).suffix == ".json" else models.get(str(name)))[0]
