@@ -5,8 +5,8 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import importlib.metadata
+import io
 import math
-import os
 import shlex
 import time
 from collections.abc import Callable
@@ -24,6 +24,7 @@ from rs_plugin.errors import ModelError, ParameterError
 from rs_plugin.networks import build_network
 from rs_plugin.zoo import ModelCard, weights_bytes
 from rs_plugin.zoo.card import check_name
+from rs_plugin.zoo.files import write_whole
 
 #: Draws an image behind a card's accuracy under noise, and the seed of their generator.
 EVALUATION_DRAWS: Final = 20
@@ -58,7 +59,7 @@ class TrainConfig:
     dataset: str = "digits"
     architecture: str = "digits_net"
     noise: str = "gaussian(sigma=0.25)"
-    epochs: int = 500
+    epochs: int = 1000
     batch_size: int = 256
     lr: float = 3e-3
     weight_decay: float = 1e-2
@@ -290,15 +291,12 @@ class _Checkpoint:
             "schedule": self.schedule.state_dict(),
             "generator": self.generator.get_state(),
         }
-        temporary = self.path.with_name(f".{self.path.name}.{os.getpid()}.tmp")
+        buffer = io.BytesIO()
+        torch.save(content, buffer)
         try:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            torch.save(content, temporary)
-            temporary.replace(self.path)
-        except (OSError, RuntimeError) as error:  # torch reports a missing folder as a RuntimeError
+            write_whole(self.path, buffer.getvalue())
+        except OSError as error:
             raise ParameterError(f"cannot write the checkpoint {self.path}: {error}; name another file") from error
-        finally:
-            temporary.unlink(missing_ok=True)
 
     def _key(self) -> dict[str, Any]:
         return {**dataclasses.asdict(self.config), "training images": self.training.fingerprint}

@@ -14,16 +14,21 @@ from scipy.optimize import elementwise
 
 from rs_plugin.certificates.bounds import Bounds
 from rs_plugin.certificates.curves import Curve, CurveKey, load_curve, save_curve
-from rs_plugin.distributions.laws.base import ClosedFormLaw, LogRatioLaw
+from rs_plugin.distributions.laws.base import ClosedFormLaw, LogRatioLaw, Tails
 from rs_plugin.numerics import Array, step_down, step_up
 
 _TOLERANCE = 1e-10  # of the tails in the final evaluation
 _ROUGH = 1e-4  # of the tails while locating τ: its effect on the bound is of the second order
-_ATOM_STEP = 1e-9  # how far beside an atom the bound is evaluated as well
+_ROUGHLY = {"xatol": 1e-7, "xrtol": 1e-6, "fatol": 1e-4, "frtol": 0.0}
+_AT_AN_ATOM = {"xatol": 1e-12, "xrtol": 1e-12, "fatol": 0.0, "frtol": 0.0}
+_ATOM_STEP = 1e-11  # how far beside an atom the bound is evaluated as well
+_LOSS = 3e-9  # of the bound through a τ that is not the best, above which τ is improved
+_POLISHES = 12
 _LARGEST = 1.0 - 1e-12  # required probabilities beyond it are of no use to any number of draws
 _CURVE_POINTS = 32
 _KNOTS = 12  # radii at which τ is solved for where many are asked
 _MARGIN = 1e-7  # relative, of the radii returned below the largest
+_SLACK = 2e-6  # relative, below which a radius is not worth another evaluation
 _TRIALS = 8
 
 
@@ -45,33 +50,56 @@ class ExactBounds(Bounds):
         return self._required_probability(radius, self._best_tau(radius))
 
     def _required_probability(self, radius: Array, tau: Array) -> Array:
-        """Return ``U`` rounded up, at ``τ`` or, where that is found to be off, at a better one."""
+        """Return ``U`` rounded up, near ``τ``."""
         if self._law.has_atoms:
-            nearby = [tau + step * np.maximum(1.0, tau) for step in (0.0, _ATOM_STEP, -_ATOM_STEP)]
-            bounds = [self._upper(np.maximum(t, 0.0), radius)[0] for t in nearby]
+            nearby = [np.maximum(tau + step * np.maximum(1.0, tau), 0.0) for step in (0.0, _ATOM_STEP, -_ATOM_STEP)]
+            bounds = [self._upper(t, self._law.tails(-t, radius, _TOLERANCE), radius) for t in nearby]
             return np.asarray(np.clip(np.min(bounds, axis=0), 0.5, 1.0))
-        tau = tau.copy()
-        result, excess = self._upper(tau, radius)
-        for _ in range(3):
-            # A tail of 1/2 + ε at -τ costs the bound about ε² / 2f, f the density there.
-            off = np.flatnonzero(np.abs(excess) > 2e-5)
-            if len(off) == 0:
-                break
-            # For a normal ℓ of median -τ the deviation is √(2τ); otherwise this is a step in the right direction.
-            tau[off] -= special.ndtri(np.clip(0.5 + excess[off], 1e-9, 1.0 - 1e-9)) * np.sqrt(2.0 * tau[off])
-            tau[off] = np.maximum(tau[off], 0.0)
-            better, excess[off] = self._upper(tau[off], radius[off])
-            result[off] = np.minimum(result[off], better)
-        return np.asarray(np.clip(result, 0.5, 1.0))
+        t, left = self._polish(-tau, np.full_like(tau, 0.5), np.exp(-tau), radius)
+        tau = -t
+        return np.asarray(np.clip(self._upper(tau, left, radius), 0.5, 1.0))
 
-    def _upper(self, tau: Array, radius: Array) -> tuple[Array, Array]:
-        """Return ``U(τ)`` rounded up, and ``P(ℓ >= -τ) - 1/2``."""
+    def _upper(self, tau: Array, left: Tails, radius: Array) -> Array:
+        """Return ``U(τ)`` rounded up, from the tails at ``-τ`` and those at ``τ``."""
         right = self._law.tails(tau, radius, _TOLERANCE)
-        left = self._law.tails(-tau, radius, _TOLERANCE)
         weight = np.exp(-tau)
         missing = 0.5 - left.at_least_lower()
         value = (1.0 - right.above_lower()) + missing * weight
-        return step_up(value + 4e-16 * np.abs(missing * weight) * (1.0 + np.abs(tau)), 4), left.at_least - 0.5
+        return step_up(value + 4e-16 * np.abs(missing * weight) * (1.0 + np.abs(tau)), 4)
+
+    def _polish(self, t: Array, target: Array, weight: Array, radius: Array) -> tuple[Array, Tails]:
+        """Return better ``t`` with ``P(ℓ >= t)`` near ``target``, and the tails there, by accurate secant steps.
+
+        The bounds change with ``t`` by ``weight`` times the distance of the tail from its target, so at most that times
+        the distance to the best ``t`` is lost: much, where ``ℓ`` has next to no density there.
+        """
+        t = t.copy()
+        left = self._law.tails(t, radius, _TOLERANCE)
+        level = _height_of(target)
+        height = _height_of(left.at_least) - level
+        # The first slope comes from the quick tails over a distance; later ones from the accurate tails.
+        reach = 0.05 * np.abs(t) + 1e-6
+        slope = (self._height(t - reach, radius) - self._height(t + reach, radius)) / (2.0 * reach)
+        step = height / np.maximum(slope, 1e-3 / (1.0 + np.abs(t)))
+        for _ in range(_POLISHES):
+            rows = np.flatnonzero(np.abs((left.at_least - target) * step) * weight > _LOSS)
+            if len(rows) == 0:
+                break
+            trial = t[rows] + step[rows]
+            tails = self._law.tails(trial, radius[rows], _TOLERANCE)
+            new = _height_of(tails.at_least) - level[rows]
+            with np.errstate(divide="ignore", invalid="ignore"):
+                secant = -new * (trial - t[rows]) / (new - height[rows])
+            limit = 4.0 * np.abs(step[rows])
+            secant = np.where(np.isfinite(secant), np.clip(secant, -limit, limit), -0.5 * step[rows])
+            # Where the trial is no better, half the step from where it came; else on from the trial.
+            closer = np.abs(new) < np.abs(height[rows])
+            step[rows] = np.where(closer, secant, 0.5 * step[rows])
+            kept = rows[closer]
+            t[kept], height[kept] = trial[closer], new[closer]
+            for old, fresh in zip(left, tails, strict=True):
+                old[kept] = fresh[closer]
+        return t, left
 
     def _best_tau(self, radius: Array) -> Array:
         """Return ``-m`` for the median ``m <= 0`` of ``ℓ``, roughly.
@@ -94,8 +122,8 @@ class ExactBounds(Bounds):
 
     def _height(self, t: Array, radius: Array) -> Array:
         """Return the normal quantile of ``P(ℓ >= t)``, roughly: nearly linear in ``t``."""
-        value = np.clip(self._law.tails(t, radius, _ROUGH).at_least, 1e-300, 1.0 - 1e-16)
-        return np.asarray(special.ndtri(value))
+        tolerance = _TOLERANCE if self._law.has_atoms else _ROUGH
+        return _height_of(self._law.tails(t, radius, tolerance).at_least)
 
     def _quantile(self, tail: Array, radius: Array) -> Array:
         """Return ``t`` with ``P(ℓ >= t)`` near ``tail`` in (0, 1), roughly."""
@@ -117,7 +145,7 @@ class ExactBounds(Bounds):
             high[short] *= 4.0
         found = elementwise.find_root(
             height, (low, high), args=(radius, target),
-            tolerances={"xatol": 1e-7, "xrtol": 1e-6, "fatol": 1e-4, "frtol": 0.0}, maxiter=60,
+            tolerances=_AT_AN_ATOM if self._law.has_atoms else _ROUGHLY, maxiter=100,
         )
         return np.asarray(found.x)
 
@@ -139,7 +167,7 @@ class ExactBounds(Bounds):
             room = (p[pending] - required) * slope[pending]  # by how much the radius could grow, to first order
             certified = room > 0.0
             result[pending[certified]] = np.maximum(result[pending[certified]], trial[certified])
-            again = ~certified | (room > 10.0 * _MARGIN * trial)
+            again = ~certified | (room > _SLACK * trial)
             if not again.any():
                 return result
             pending = pending[again]
@@ -180,13 +208,17 @@ class ExactBounds(Bounds):
         inner = np.flatnonzero((p > 0.0) & (p < 1.0))
         q, r = 1.0 - p[inner], radius[inner]
         tau = self._quantile(q, r)
-        steps = (0.0, _ATOM_STEP, -_ATOM_STEP) if self._law.has_atoms else (0.0,)
-        values = [self._lower(tau + step * np.maximum(1.0, np.abs(tau)), q, r) for step in steps]
-        result[inner] = np.max(values, axis=0)
+        if self._law.has_atoms:
+            nearby = [tau + step * np.maximum(1.0, np.abs(tau)) for step in (0.0, _ATOM_STEP, -_ATOM_STEP)]
+            values = [self._lower(t, self._law.tails(t, r, _TOLERANCE), q, r) for t in nearby]
+            result[inner] = np.max(values, axis=0)
+        else:
+            tau, right = self._polish(tau, q, np.exp(tau), r)
+            result[inner] = self._lower(tau, right, q, r)
         return np.asarray(np.clip(result, 0.0, p))
 
-    def _lower(self, tau: Array, q: Array, radius: Array) -> Array:
-        right = self._law.tails(tau, radius, _TOLERANCE)
+    def _lower(self, tau: Array, right: Tails, q: Array, radius: Array) -> Array:
+        """Return ``P(ℓ >= -τ) + e^τ (P(ℓ > τ) - q)`` rounded down, from the tails at ``τ`` and those at ``-τ``."""
         left = self._law.tails(-tau, radius, _TOLERANCE)
         gain = np.exp(tau) * (right.above_lower() - step_up(q, 1))
         return step_down(left.at_least_lower() + gain - 4e-16 * np.abs(gain) * (1.0 + np.abs(tau)), 4)
@@ -225,3 +257,8 @@ class ClosedFormBounds(ExactBounds):
         """Return ``L`` rounded down."""
         value = self._closed.lower_bound(p, radius)
         return np.asarray(np.clip(value - 1e-13 * np.minimum(value, 1.0), 0.0, p))
+
+
+def _height_of(tail: Array) -> Array:
+    """Return the normal quantile of a probability, finite at 0 and 1."""
+    return np.asarray(special.ndtri(np.clip(tail, 1e-300, 1.0 - 1e-16)))

@@ -23,7 +23,7 @@ examples:
       the bundled digits under Gaussian noise of 0.25 per pixel, half a minute on one core
   rs-plugin train --noise "mixed_norm(k=8, sigma=0.2673)" --output models
       the same under mixed-norm noise; files go to models/
-  rs-plugin train --epochs 2000 --checkpoint train.pt
+  rs-plugin train --epochs 5000 --checkpoint train.pt
       a longer run that goes on where it stopped when the same command is given again
   rs-plugin train --epochs 20 --json > card.json
       the card for machines"""
@@ -33,7 +33,7 @@ _SETTINGS: dict[str, tuple[type, str, str]] = {
     "dataset": (str, "NAME", "held-out data set; training uses NAME_train (default: digits)"),
     "architecture": (str, "NAME", "network (default: digits_net)"),
     "noise": (str, "TEXT", "noise added to every training image (default: gaussian(sigma=0.25))"),
-    "epochs": (int, "N", "passes over the training images (default: 500)"),
+    "epochs": (int, "N", "passes over the training images (default: 1000)"),
     "batch_size": (int, "N", "images a step (default: 256)"),
     "lr": (float, "X", "highest learning rate of the one-cycle schedule (default: 0.003)"),
     "weight_decay": (float, "X", "AdamW's weight decay (default: 0.01)"),

@@ -17,7 +17,6 @@ from rs_plugin.distributions.laws.base import LogRatioLaw
 from rs_plugin.distributions.laws.max_tilted import MaxTiltedLaw
 from rs_plugin.distributions.maximum import MaximumLaw, log_normaliser, maximum_law
 from rs_plugin.distributions.norm_exponential import NormExponential
-from rs_plugin.distributions.sphere import mean_root
 from rs_plugin.numerics import Array, log_gammainc
 from rs_plugin.threats import Threat
 
@@ -99,24 +98,9 @@ class MaxTiltedExponential(SmoothingDistribution):
             return law.mean(law.nodes + (dim - 1) * self._truncated_moment(1.0, law.log_nodes)) * self.length_scale
         if self.power != 2.0:
             return super().mean_norm(threat, dim)
-        return self._mean_euclidean_norm(dim) * self.length_scale
-
-    def _mean_euclidean_norm(self, dim: int) -> float:
-        law = self.radial_law(dim)
-        m = np.maximum(law.nodes, 1e-300)
-        first, second, third = (self._truncated_moment(order, law.log_nodes) for order in (2.0, 4.0, 6.0))
-        variance, skew = second - first**2, third - 3.0 * first * second + 2.0 * first**3
-
-        def log_laplace(s: float) -> float:
-            # E exp(-s x²) given m is erf(m √(1+s)) / (√(1+s) erf(m)), averaged over m with the extreme coordinate;
-            # where s x² is small, its logarithm comes from the first cumulants of x².
-            root = math.sqrt(1.0 + s)
-            direct = np.log(special.erf(m * root)) - math.log(root) - np.log(special.erf(m))
-            series = -s * (first - s * (variance / 2.0 - s * skew / 6.0))
-            conditional = np.where(s * np.minimum(m, 1.0) ** 2 < 1e-4, series, direct)
-            return math.log1p(max(law.mean(np.expm1((dim - 1) * conditional - s * m**2)), -1.0 + 1e-16))
-
-        return mean_root(log_laplace, 1)
+        # The tilt is homogeneous, so ‖z‖₂² / scale ~ Gamma((d - k) / 2) as if it were ‖z‖₂^{-k}.
+        shape = (dim - self.k) / 2.0
+        return math.exp(special.gammaln(shape + 0.5) - special.gammaln(shape)) * self.length_scale
 
     def rescaled(self, factor: float) -> SmoothingDistribution:
         """Return the law of ``factor · z``: ``scale`` times ``factor^power``."""

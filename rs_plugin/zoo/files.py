@@ -32,9 +32,8 @@ def save_model(model: nn.Module, card: ModelCard, folder: str | Path) -> Path:
     _check_sum(content, card, f"the weights of {card.name!r}", "make a new card for these weights")
     path = Path(folder) / f"{card.name}.json"
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        _replace(path.with_suffix(".safetensors"), content)
-        _replace(path, card.to_json().encode())
+        write_whole(path.with_suffix(".safetensors"), content)
+        write_whole(path, card.to_json().encode())
     except OSError as error:
         raise ParameterError(f"cannot write {path}: {error}; choose another folder") from error
     return path
@@ -76,17 +75,18 @@ def load_saved(path: str | Path) -> tuple[nn.Module, ModelCard]:
     return model.eval(), card
 
 
-def _check_sum(content: bytes, card: ModelCard, what: str, remedy: str) -> None:
-    found = hashlib.sha256(content).hexdigest()
-    if found != card.sha256:
-        raise ChecksumError(f"{what}: sha256 is {found}, the card says {card.sha256}; {remedy}")
-
-
-def _replace(path: Path, content: bytes) -> None:
-    """Write the file under a temporary name first, so that a killed process leaves no half of it."""
+def write_whole(path: Path, content: bytes) -> None:
+    """Write a file under a temporary name first, so that a killed process leaves no half of it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         temporary.write_bytes(content)
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def _check_sum(content: bytes, card: ModelCard, what: str, remedy: str) -> None:
+    found = hashlib.sha256(content).hexdigest()
+    if found != card.sha256:
+        raise ChecksumError(f"{what}: sha256 is {found}, the card says {card.sha256}; {remedy}")

@@ -23,6 +23,7 @@ from rs_plugin.numerics import Array, gauss_kronrod, gauss_legendre
 
 _CUT = 44.0  # log of the inverse probability below which Q is left out: 8e-20
 _PANELS = 4
+_DOUBLINGS = 4  # of the panels in Q, for the maxima that need it
 _BISECTIONS = 20  # for points where panels are split, which need not be exact
 _ROUNDS = 40
 _COARSE = 1e-6  # tolerances above this take the quick rule
@@ -38,7 +39,7 @@ class MaxTiltedLaw(LogRatioLaw):
     def tails(self, t: Array, radius: Array, tolerance: float) -> Tails:
         """Return the tails; both are the same, since ``S`` is continuous given the maximum."""
         # Sums of few summands are only piecewise smooth, and their Fourier series converge slowly.
-        tolerance = max(tolerance, 1e-7 if self.dim < 12 else 1e-9)
+        tolerance = max(tolerance, 3e-7 if self.dim < 12 else 1e-8)
         one = self._quick if tolerance > _COARSE else self._adaptive
         pairs = np.array([one(float(a), float(b), tolerance) for a, b in zip(t, radius, strict=True)]).reshape(-1, 2)
         return Tails(pairs[:, 0], pairs[:, 0].copy(), pairs[:, 1])
@@ -127,6 +128,22 @@ class MaxTiltedLaw(LogRatioLaw):
 
         depth = (self.dim - 1) * (self._log_fraction(-never, m) - np.maximum(log_sure, -_CUT / (self.dim - 1)))
         panels = int(np.clip(np.ceil(np.max(depth) / 8.0), 1 if count > 10 else 2, 6))
+        rows = np.arange(len(m))
+        part, spread = np.zeros_like(m), np.zeros_like(m)
+        for _ in range(_DOUBLINGS):
+            part[rows], quadrature, tails = self._over_opposite(
+                m[rows], sure[rows], never[rows], t, r, tolerance, panels, quick
+            )
+            spread[rows] = quadrature + tails
+            rows, panels = rows[quadrature > 5.0 * tolerance], 2 * panels
+            if quick or len(rows) == 0:
+                break
+        return value + part, error + spread
+
+    def _over_opposite(
+        self, m: Array, sure: Array, never: Array, t: float, r: float, tolerance: float, panels: int, quick: bool
+    ) -> tuple[Array, Array, Array]:
+        """Integrate over ``Q`` between ``sure`` and ``never``: the value, its quadrature error, the error of the tails."""
         if quick:
             nodes, kronrod = gauss_legendre(5)
             gauss = kronrod
@@ -138,15 +155,14 @@ class MaxTiltedLaw(LogRatioLaw):
         q = sure[:, None] + width * grid
         mm = np.broadcast_to(m[:, None], q.shape)
         slope = (2.0 / math.sqrt(math.pi)) * np.exp(-q * q) / erf_between(-mm, mm)
-        mass = width * (self.dim - 1) * slope * np.exp(count * self._log_fraction(-q, mm))
+        mass = width * (self.dim - 1) * slope * np.exp((self.dim - 2) * self._log_fraction(-q, mm))
         threshold = self._threshold(t, r, mm, q + r) - mm + q
         keep = (mass > 1e-22) & (q + mm > 1e-9 * mm)
         tail, tail_error = np.zeros_like(q), np.zeros_like(q)
-        tail[keep], tail_error[keep] = sum_tail(count, -q[keep], mm[keep], threshold[keep], tolerance)
+        tail[keep], tail_error[keep] = sum_tail(self.dim - 2, -q[keep], mm[keep], threshold[keep], tolerance)
         integrand = mass * tail
-        value += integrand @ kronrod
-        error += np.abs(integrand @ (kronrod - gauss)) + (mass * tail_error) @ kronrod
-        return value, error
+        quadrature = np.abs(integrand @ (kronrod - gauss))
+        return np.asarray(integrand @ kronrod), np.asarray(quadrature), np.asarray((mass * tail_error) @ kronrod)
 
     def _crossing(self, m: Array, start: Array, t: float, r: float, count: int, side: float) -> Array:
         """Return the ``Q`` in [start, m] where the threshold meets the lower (-1) or upper (1) limit of the others' sum.

@@ -68,8 +68,13 @@ class RadialLaw(LogRatioLaw):
     def _integrate(self, t: Array, radius: Array, edges: Array) -> Tails:
         nodes, kronrod, gauss = gauss_kronrod()
         widths = np.diff(edges, axis=1)[..., None]
-        y = edges[:, :-1, None] + widths * nodes
-        mass = self._density(y) * widths
+        if self.dim <= 4:
+            # There the conditional law starts like a root at its ends; the substitution 3s² - 2s³ smooths that away.
+            y = edges[:, :-1, None] + widths * (nodes * nodes * (3.0 - 2.0 * nodes))
+            mass = self._density(y) * widths * (6.0 * nodes * (1.0 - nodes))
+        else:
+            y = edges[:, :-1, None] + widths * nodes
+            mass = self._density(y) * widths
         conditional = self._conditional(y, t[:, None, None], radius[:, None, None])
         values = [mass * part for part in conditional]
         above, at_least = ((value @ kronrod).sum(1) for value in values)

@@ -36,10 +36,10 @@ _BATCH: Final = 2048  # intervals at a time, which bounds the memory
 
 
 def erf_between(low: Array, high: Array) -> Array:
-    """Return ``erf(high) - erf(low)`` without cancellation between like signs."""
-    upper = special.erfc(np.abs(low)) - special.erfc(np.abs(high))
-    same_sign = low * high > 0
-    return np.asarray(np.where(same_sign, np.sign(high) * upper, special.erf(high) - special.erf(low)))
+    """Return ``erf(high) - erf(low)``, between like signs and away from 0 through the complements."""
+    outer = special.erfc(np.abs(low)) - special.erfc(np.abs(high))
+    apart = (low * high > 0.0) & (np.maximum(np.abs(low), np.abs(high)) > 0.5)
+    return np.asarray(np.where(apart, np.sign(high) * outer, special.erf(high) - special.erf(low)))
 
 
 def sum_tail(count: int, low: Array, high: Array, threshold: Array, tolerance: float) -> tuple[Array, Array]:
