@@ -1,30 +1,117 @@
-"""Robustness certificates by randomized smoothing, for L1, L2 and Linf."""
+"""Robustness certificates by randomized smoothing, for L1, L2 and Linf.
 
-from rs_plugin.certificates import Certificate, certificate
-from rs_plugin.distributions import (
-    Gaussian,
-    L1Exponential,
-    L2Exponential,
-    Laplace,
-    LinfExponential,
-    MaxTiltedExponential,
-    MixedNorm,
-    NormExponential,
-    SmoothingDistribution,
-    parse_noise,
-)
+Everything in ``__all__`` is public. Names load when they are first used, so that importing the package stays light.
+"""
+
+from __future__ import annotations
+
+import importlib
+from importlib.metadata import PackageNotFoundError, version
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from rs_plugin.certificates import Certificate, certificate
+    from rs_plugin.datasets import Dataset, load_dataset
+    from rs_plugin.distributions import (
+        Gaussian,
+        L1Exponential,
+        L2Exponential,
+        Laplace,
+        LinfExponential,
+        MaxTiltedExponential,
+        MixedNorm,
+        NormExponential,
+        SmoothingDistribution,
+        distributions,
+        parse_noise,
+    )
+    from rs_plugin.errors import (
+        ChecksumError,
+        InputError,
+        ModelError,
+        ParameterError,
+        RSPluginError,
+        StoreError,
+        UncertifiableRadiusWarning,
+        UnknownNameError,
+        UnsupportedThreatError,
+    )
+    from rs_plugin.evaluation import Run, evaluate, recertify
+    from rs_plugin.outcomes import Outcome, Status
+    from rs_plugin.smoothing import SmoothedClassifier
+    from rs_plugin.zoo import list_models, load_base
+    from rs_plugin.zoo.smoothed import load_model
+
+_HOMES = {
+    "rs_plugin.certificates": ("Certificate", "certificate"),
+    "rs_plugin.datasets": ("Dataset", "load_dataset"),
+    "rs_plugin.distributions": (
+        "Gaussian", "L1Exponential", "L2Exponential", "Laplace", "LinfExponential", "MaxTiltedExponential",
+        "MixedNorm", "NormExponential", "SmoothingDistribution", "distributions", "parse_noise",
+    ),
+    "rs_plugin.errors": (
+        "ChecksumError", "InputError", "ModelError", "ParameterError", "RSPluginError", "StoreError",
+        "UncertifiableRadiusWarning", "UnknownNameError", "UnsupportedThreatError",
+    ),
+    "rs_plugin.evaluation": ("Run", "evaluate", "recertify"),
+    "rs_plugin.outcomes": ("Outcome", "Status"),
+    "rs_plugin.smoothing": ("SmoothedClassifier",),
+    "rs_plugin.zoo": ("list_models", "load_base"),
+    "rs_plugin.zoo.smoothed": ("load_model",),
+}  # fmt: skip
+_HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
+
+try:
+    __version__ = version("rs-plugin")
+except PackageNotFoundError:  # used from a source tree that is not installed
+    __version__ = "0+unknown"
 
 __all__ = [
     "Certificate",
+    "ChecksumError",
+    "Dataset",
     "Gaussian",
+    "InputError",
     "L1Exponential",
     "L2Exponential",
     "Laplace",
     "LinfExponential",
     "MaxTiltedExponential",
     "MixedNorm",
+    "ModelError",
     "NormExponential",
+    "Outcome",
+    "ParameterError",
+    "RSPluginError",
+    "Run",
+    "SmoothedClassifier",
     "SmoothingDistribution",
+    "Status",
+    "StoreError",
+    "UncertifiableRadiusWarning",
+    "UnknownNameError",
+    "UnsupportedThreatError",
+    "__version__",
     "certificate",
+    "distributions",
+    "evaluate",
+    "list_models",
+    "load_base",
+    "load_dataset",
+    "load_model",
     "parse_noise",
+    "recertify",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    home = _HOME_OF.get(name)
+    if home is None:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(importlib.import_module(home), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

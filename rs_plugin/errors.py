@@ -41,3 +41,7 @@ class StoreError(RSPluginError, OSError):
 
 class DependencyError(RSPluginError, ImportError):
     """An optional package is needed for what was asked."""
+
+
+class UncertifiableRadiusWarning(UserWarning):
+    """No outcome of the draws that were asked for can certify a radius that was asked for."""

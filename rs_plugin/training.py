@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-import importlib.metadata
 import io
 import math
 import shlex
@@ -17,6 +16,7 @@ from typing import Any, Final
 import torch
 from torch import nn
 
+from rs_plugin import __version__
 from rs_plugin.datasets import Dataset, load_dataset
 from rs_plugin.datasets.augmentation import augmentations
 from rs_plugin.distributions import SmoothingDistribution, parse_noise
@@ -303,10 +303,6 @@ class _Checkpoint:
 
 
 def _card(config: TrainConfig, name: str, model: nn.Module, training: Dataset, clean: float, noisy: float) -> ModelCard:
-    try:
-        version = importlib.metadata.version("rs-plugin")
-    except importlib.metadata.PackageNotFoundError:
-        version = "not installed"
     return ModelCard(
         name=name,
         architecture=config.architecture,
@@ -321,7 +317,7 @@ def _card(config: TrainConfig, name: str, model: nn.Module, training: Dataset, c
         noise_draws=EVALUATION_DRAWS,
         parameters=sum(value.numel() for value in model.parameters()),
         sha256=hashlib.sha256(weights_bytes(model)).hexdigest(),
-        package_version=version,
+        package_version=__version__,
         torch_version=str(torch.__version__),
         licence="MIT",
         data_source=f"{training.source} ({training.licence})" if training.source else training.name,

@@ -17,19 +17,21 @@ from rs_plugin.certificates.curves import Curve, CurveKey, load_curve, save_curv
 from rs_plugin.distributions.laws.base import ClosedFormLaw, LogRatioLaw, Tails
 from rs_plugin.numerics import Array, step_down, step_up
 
-_TOLERANCE = 1e-10  # of the tails in the final evaluation
 _ROUGH = 1e-4  # of the tails while locating τ: its effect on the bound is of the second order
 _ROUGHLY = {"xatol": 1e-7, "xrtol": 1e-6, "fatol": 1e-4, "frtol": 0.0}
 _AT_AN_ATOM = {"xatol": 1e-12, "xrtol": 1e-12, "fatol": 0.0, "frtol": 0.0}
 _ATOM_STEP = 1e-11  # how far beside an atom the bound is evaluated as well
-_LOSS = 3e-9  # of the bound through a τ that is not the best, above which τ is improved
+_LOSS = 0.3  # of the law's accuracy: what the bound may lose through a τ that is not the best
 _POLISHES = 12
 _LARGEST = 1.0 - 1e-12  # required probabilities beyond it are of no use to any number of draws
 _CURVE_POINTS = 32
 _KNOTS = 12  # radii at which τ is solved for where many are asked
 _MARGIN = 1e-7  # relative, of the radii returned below the largest
 _SLACK = 2e-6  # relative, below which a radius is not worth another evaluation
+_GAP = 1e-3  # in normal quantiles between p and the required probability, above which a radius is not settled
 _TRIALS = 8
+_HALVINGS = 60
+_SMALLEST = 1e-290  # radius that is tried
 
 
 class ExactBounds(Bounds):
@@ -53,7 +55,7 @@ class ExactBounds(Bounds):
         """Return ``U`` rounded up, near ``τ``."""
         if self._law.has_atoms:
             nearby = [np.maximum(tau + step * np.maximum(1.0, tau), 0.0) for step in (0.0, _ATOM_STEP, -_ATOM_STEP)]
-            bounds = [self._upper(t, self._law.tails(-t, radius, _TOLERANCE), radius) for t in nearby]
+            bounds = [self._upper(t, self._law.tails(-t, radius, self._law.accuracy), radius) for t in nearby]
             return np.asarray(np.clip(np.min(bounds, axis=0), 0.5, 1.0))
         t, left = self._polish(-tau, np.full_like(tau, 0.5), np.exp(-tau), radius)
         tau = -t
@@ -61,7 +63,7 @@ class ExactBounds(Bounds):
 
     def _upper(self, tau: Array, left: Tails, radius: Array) -> Array:
         """Return ``U(τ)`` rounded up, from the tails at ``-τ`` and those at ``τ``."""
-        right = self._law.tails(tau, radius, _TOLERANCE)
+        right = self._law.tails(tau, radius, self._law.accuracy)
         weight = np.exp(-tau)
         missing = 0.5 - left.at_least_lower()
         value = (1.0 - right.above_lower()) + missing * weight
@@ -74,7 +76,7 @@ class ExactBounds(Bounds):
         the distance to the best ``t`` is lost: much, where ``ℓ`` has next to no density there.
         """
         t = t.copy()
-        left = self._law.tails(t, radius, _TOLERANCE)
+        left = self._law.tails(t, radius, self._law.accuracy)
         level = _height_of(target)
         height = _height_of(left.at_least) - level
         # The first slope comes from the quick tails over a distance; later ones from the accurate tails.
@@ -82,11 +84,11 @@ class ExactBounds(Bounds):
         slope = (self._height(t - reach, radius) - self._height(t + reach, radius)) / (2.0 * reach)
         step = height / np.maximum(slope, 1e-3 / (1.0 + np.abs(t)))
         for _ in range(_POLISHES):
-            rows = np.flatnonzero(np.abs((left.at_least - target) * step) * weight > _LOSS)
+            rows = np.flatnonzero(np.abs((left.at_least - target) * step) * weight > _LOSS * self._law.accuracy)
             if len(rows) == 0:
                 break
             trial = t[rows] + step[rows]
-            tails = self._law.tails(trial, radius[rows], _TOLERANCE)
+            tails = self._law.tails(trial, radius[rows], self._law.accuracy)
             new = _height_of(tails.at_least) - level[rows]
             with np.errstate(divide="ignore", invalid="ignore"):
                 secant = -new * (trial - t[rows]) / (new - height[rows])
@@ -122,7 +124,7 @@ class ExactBounds(Bounds):
 
     def _height(self, t: Array, radius: Array) -> Array:
         """Return the normal quantile of ``P(ℓ >= t)``, roughly: nearly linear in ``t``."""
-        tolerance = _TOLERANCE if self._law.has_atoms else _ROUGH
+        tolerance = self._law.accuracy if self._law.has_atoms else _ROUGH
         return _height_of(self._law.tails(t, radius, tolerance).at_least)
 
     def _quantile(self, tail: Array, radius: Array) -> Array:
@@ -147,7 +149,8 @@ class ExactBounds(Bounds):
             height, (low, high), args=(radius, target),
             tolerances=_AT_AN_ATOM if self._law.has_atoms else _ROUGHLY, maxiter=100,
         )
-        return np.asarray(found.x)
+        # Where rounding leaves no change of sign: any t gives a valid bound, and 0 a fair one.
+        return np.asarray(np.where(np.isfinite(found.x), found.x, 0.0))
 
     def radius(self, p: Array) -> Array:
         """Return radii whose required probability has been evaluated and lies below ``p``."""
@@ -167,16 +170,34 @@ class ExactBounds(Bounds):
             room = (p[pending] - required) * slope[pending]  # by how much the radius could grow, to first order
             certified = room > 0.0
             result[pending[certified]] = np.maximum(result[pending[certified]], trial[certified])
-            again = ~certified | (room > _SLACK * trial)
+            # A slope that misleads leaves a required probability far below p.
+            gap = special.ndtri(p[pending]) - special.ndtri(required)
+            again = ~certified | (room > _SLACK * trial) | (gap > _GAP)
             if not again.any():
-                return result
+                return np.asarray(np.maximum.accumulate(result))
             pending = pending[again]
             trial = np.maximum((trial[again] + room[again]) * (1.0 - _MARGIN), 1e-3 * trial[again])
-        # Where the steps do not settle: the largest radius of the curve that holds, if it is larger.
-        for index in pending:
-            below = curve.radius[curve.required < p[index]][-1:]
-            if len(below) and below[0] > result[index] and self.required_probability(below)[0] < p[index]:
-                result[index] = below[0]
+            trial = np.maximum(trial, _SMALLEST)
+        result[pending] = np.maximum(result[pending], self._bisected(p[pending], curve))
+        return np.asarray(np.maximum.accumulate(result))  # what is certified at p is certified above it
+
+    def _bisected(self, p: Array, curve: Curve) -> Array:
+        """Return the same where the steps do not settle, by bisection of ``log r`` around the curve's points."""
+        above = np.searchsorted(curve.required, p)
+        high = curve.radius[np.minimum(above, len(curve.radius) - 1)]
+        low = np.where(above > 0, curve.radius[np.maximum(above - 1, 0)], np.maximum(1e-15 * high, _SMALLEST))
+        result = np.zeros_like(p)
+        for trial in (high, low):
+            holds = self.required_probability(trial) < p
+            result[holds] = np.maximum(result[holds], trial[holds])
+        for _ in range(_HALVINGS):
+            open_ = np.flatnonzero(high > low * (1.0 + _SLACK))
+            if len(open_) == 0:
+                break
+            middle = np.sqrt(low[open_] * high[open_])
+            holds = self.required_probability(middle) < p[open_]
+            low[open_[holds]], high[open_[~holds]] = middle[holds], middle[~holds]
+            result[open_[holds]] = np.maximum(result[open_[holds]], middle[holds])
         return result
 
     def _get_curve(self) -> Curve:
@@ -210,7 +231,7 @@ class ExactBounds(Bounds):
         tau = self._quantile(q, r)
         if self._law.has_atoms:
             nearby = [tau + step * np.maximum(1.0, np.abs(tau)) for step in (0.0, _ATOM_STEP, -_ATOM_STEP)]
-            values = [self._lower(t, self._law.tails(t, r, _TOLERANCE), q, r) for t in nearby]
+            values = [self._lower(t, self._law.tails(t, r, self._law.accuracy), q, r) for t in nearby]
             result[inner] = np.max(values, axis=0)
         else:
             tau, right = self._polish(tau, q, np.exp(tau), r)
@@ -219,7 +240,7 @@ class ExactBounds(Bounds):
 
     def _lower(self, tau: Array, right: Tails, q: Array, radius: Array) -> Array:
         """Return ``P(ℓ >= -τ) + e^τ (P(ℓ > τ) - q)`` rounded down, from the tails at ``τ`` and those at ``-τ``."""
-        left = self._law.tails(-tau, radius, _TOLERANCE)
+        left = self._law.tails(-tau, radius, self._law.accuracy)
         gain = np.exp(tau) * (right.above_lower() - step_up(q, 1))
         return step_down(left.at_least_lower() + gain - 4e-16 * np.abs(gain) * (1.0 + np.abs(tau)), 4)
 
@@ -229,8 +250,8 @@ class ExactBounds(Bounds):
         inner = np.flatnonzero((lam > 0.0) & np.isfinite(lam))
         scale, r = lam[inner], radius[inner]
         tau = np.log(scale)
-        right = self._law.tails(tau, r, _TOLERANCE)
-        left = self._law.tails(-tau, r, _TOLERANCE)
+        right = self._law.tails(tau, r, self._law.accuracy)
+        left = self._law.tails(-tau, r, self._law.accuracy)
         value = scale * (1.0 - right.above_lower()) - left.at_least_lower()
         result[inner] = np.clip(step_up(value + 4e-16 * (1.0 + scale), 4), np.maximum(scale - 1.0, 0.0), scale)
         result[np.isinf(lam)] = np.inf

@@ -137,10 +137,14 @@ class SmoothingDistribution(ABC):
         self.check_dim(dim)
         drawn = torch.float64 if dtype == torch.float64 else torch.float32
         out = torch.empty((shape[0], dim), dtype=drawn, device=generator.device)
-        rows = max(1, BLOCK_VALUES // dim)
-        for start in range(0, shape[0], rows):
-            self._sample(out[start : start + rows], generator)
+        self.fill(out, generator)
         return out.to(dtype=dtype, device=device if device is not None else out.device).view(shape)
+
+    def fill(self, out: Tensor, generator: torch.Generator) -> None:
+        """Fill ``out``, of shape (count, d), float32 or float64, on the generator's device: ``sample`` without checks."""
+        rows = max(1, BLOCK_VALUES // out.shape[1])
+        for start in range(0, out.shape[0], rows):
+            self._sample(out[start : start + rows], generator)
 
     def log_prob(self, z: Tensor) -> Tensor:
         """Return ``log π0(z)`` in float64, shape (count,), for ``z`` of shape (count, …)."""

@@ -60,15 +60,15 @@ def mean_norm(norm: float, threat: Threat, dim: int) -> float:
 def mean_root(log_laplace: Callable[[float], float], count: int, offset: float = 0.0) -> float:
     """Return ``E √(offset + X₁ + … + X_count)`` from ``log_laplace(s) = log E exp(-s X)``.
 
-    ``E√Y = (2√π)^{-1} ∫₀^∞ (1 - E e^{-sY}) s^{-3/2} ds``, here with ``s = e^v / E``-free scaling left to the quadrature.
+    ``E√Y = (2√π)^{-1} ∫₀^∞ (1 - E e^{-sY}) s^{-3/2} ds``, here with ``s = e^v``.
     """
 
     def integrand(v: float) -> float:
         s = math.exp(v)
         return -math.expm1(count * log_laplace(s) - s * offset) * math.exp(-0.5 * v)
 
-    # The integrand falls like s^{1/2} below and s^{-1/2} above the scale of Y, which lies within e^{±60}. A fixed rule
-    # of 20 nodes on each unit panel is exact to rounding, and indifferent to it.
+    # The integrand falls like e^{v/2} below and e^{-v/2} above the scale of 1/Y, which lies far inside e^{±80}. A fixed
+    # rule of 20 nodes on each unit panel is exact to rounding, and indifferent to it.
     nodes, weights = gauss_legendre(20)
     pieces = [w * integrand(low + x) for low in range(-80, 80) for x, w in zip(nodes, weights, strict=True)]
     return math.fsum(pieces) / (2.0 * math.sqrt(math.pi))

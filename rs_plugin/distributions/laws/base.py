@@ -36,6 +36,8 @@ class LogRatioLaw(ABC):
 
     #: Whether ``P(ℓ = t) > 0`` for some ``t``.
     has_atoms: bool = False
+    #: Absolute error of the tails that is worth its cost: what certificates ask for.
+    accuracy: float = 1e-9
 
     @abstractmethod
     def tails(self, t: Array, radius: Array, tolerance: float) -> Tails:

@@ -35,11 +35,11 @@ class MaxTiltedLaw(LogRatioLaw):
     def __init__(self, k: float, dim: int) -> None:
         self.k, self.dim = k, dim
         self._maximum = maximum_law(2.0, k, dim)
+        # Sums of few summands are only piecewise smooth, and their Fourier series converge slowly.
+        self.accuracy = 3e-7 if dim < 12 else 1e-7
 
     def tails(self, t: Array, radius: Array, tolerance: float) -> Tails:
         """Return the tails; both are the same, since ``S`` is continuous given the maximum."""
-        # Sums of few summands are only piecewise smooth, and their Fourier series converge slowly.
-        tolerance = max(tolerance, 3e-7 if self.dim < 12 else 1e-8)
         one = self._quick if tolerance > _COARSE else self._adaptive
         pairs = np.array([one(float(a), float(b), tolerance) for a, b in zip(t, radius, strict=True)]).reshape(-1, 2)
         return Tails(pairs[:, 0], pairs[:, 0].copy(), pairs[:, 1])

@@ -20,6 +20,8 @@ from rs_plugin.threats import Threat
 _CUT = 1e-18  # probability left out at either end of the norm's law
 _PANELS = 8
 _WIDEST_PANEL = 3.0  # in y, so that the far left tail of a small shape is resolved as well
+_RESOLVED = 120.0  # length in y of the part with equal panels
+_AROUND = np.array([-48.0, -24.0, -12.0, -6.0, -3.0, 0.0, 3.0, 6.0, 12.0, 24.0, 48.0])  # edges about R = r
 _ROUNDING = 1e-13  # relative rounding of the densities and conditional probabilities, summed over the nodes
 _REFINEMENTS = 5
 _ROWS = 256  # radii at a time, which bounds the memory
@@ -42,8 +44,14 @@ class RadialLaw(LogRatioLaw):
         self._shape = (dim - k) / power
         low = log_gammaincinv(self._shape, math.log(_CUT))
         high = math.log(float(special.gammainccinv(self._shape, _CUT)))
-        count = max(_PANELS, math.ceil((high - low) / _WIDEST_PANEL))
-        self._edges = np.linspace(low, high, count + 1)
+        turn = max(low, high - _RESOLVED)
+        count = max(_PANELS, math.ceil((high - turn) / _WIDEST_PANEL))
+        self._edges = np.linspace(turn, high, count + 1)
+        # Farther left the density is exponential and the conditional law changes about R = r alone.
+        self._has_far_tail = turn > low
+        if self._has_far_tail:
+            reach = np.geomspace(_WIDEST_PANEL, _WIDEST_PANEL + turn - low, 2 * math.ceil(math.log2(turn - low + 3.0)))
+            self._edges = np.concatenate([(turn + _WIDEST_PANEL - reach)[:0:-1], self._edges])
 
     def tails(self, t: Array, radius: Array, tolerance: float) -> Tails:
         """Return the tails, by Gauss-Kronrod panels split where the integrand jumps or kinks."""
@@ -51,7 +59,10 @@ class RadialLaw(LogRatioLaw):
         return Tails(*(np.concatenate(columns) for columns in zip(*parts, strict=True))) if parts else Tails(t, t, t)
 
     def _tails(self, t: Array, radius: Array, tolerance: float) -> Tails:
-        kinks = np.clip(self._kinks(t, radius), self._edges[0], self._edges[-1])
+        kinks = self._kinks(t, radius)
+        if self._has_far_tail:
+            kinks = np.concatenate([kinks, self.power * np.log(radius)[:, None] + _AROUND], axis=1)
+        kinks = np.clip(kinks, self._edges[0], self._edges[-1])
         edges = np.sort(np.concatenate([np.broadcast_to(self._edges, (len(t), len(self._edges))), kinks], axis=1))
         result = self._integrate(t, radius, edges)
         for _ in range(_REFINEMENTS):
@@ -107,7 +118,10 @@ class RadialLaw(LogRatioLaw):
             log_omega = np.where(argument < -30.0, argument, np.log(special.wrightomega(np.maximum(argument, -40.0))))
         v = log_omega - log_ratio
         for _ in range(2):
-            v = v - (slope * v + level * np.expm1(v) + t) / (slope + level * np.exp(v))
+            # e^y (e^v - 1), also where v alone is too large for an exponential
+            far = np.exp(np.minimum(y + v, 700.0))
+            rise = np.where(v > 30.0, far, level * np.expm1(np.minimum(v, 30.0)))
+            v = v - (slope * v + rise + t) / (slope + far)
         return np.asarray(np.where(t == 0.0, 0.0, v) / self.power)
 
     def _conditional(self, y: Array, t: Array, radius: Array) -> _Conditional:

@@ -1,0 +1,46 @@
+"""``rs-plugin list``: the names that the other subcommands take."""
+
+from __future__ import annotations
+
+import argparse
+
+from rs_plugin.cli.options import new_parser
+
+_DESCRIPTION = "List the models of the zoo, the noise families and the data sets."
+
+_EXAMPLES = """\
+examples:
+  rs-plugin list
+  rs-plugin list --json"""
+
+
+def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> argparse.ArgumentParser:
+    """Add ``list`` to the subcommands and return its parser."""
+    parser = new_parser(subparsers, "list", "models, noise families and data sets", _DESCRIPTION, _EXAMPLES, run)
+    parser.add_argument("--json", action="store_true", help="print JSON")
+    return parser
+
+
+def run(args: argparse.Namespace) -> int:
+    """Print the lists and return the exit code."""
+    import inspect
+    import json
+
+    from rs_plugin.datasets import datasets
+    from rs_plugin.distributions import distributions
+    from rs_plugin.zoo import list_models
+
+    cards = list_models()
+    families = {name: list(inspect.signature(distributions.get(name)).parameters) for name in distributions.names()}
+    if args.json:
+        content = {"models": [c.to_dict() for c in cards], "noise": families, "datasets": datasets.names()}
+        print(json.dumps(content, indent=1))
+        return 0
+    print("Models: base networks, accuracy in % on the held-out images, clean and under their noise")
+    for card in cards:
+        print(f"  {card.name:24} {100 * card.accuracy_clean:5.1f} {100 * card.accuracy_noise:5.1f}  {card.noise}")
+    print("\nNoise families")
+    for name, parameters in families.items():
+        print(f"  {name}({', '.join(f'{p}=...' for p in parameters)})")
+    print(f"\nData sets\n  {', '.join(datasets.names())}")
+    return 0

@@ -1,0 +1,150 @@
+"""``rs-plugin``: the entry point, options from a TOML file, and exit codes."""
+
+from __future__ import annotations
+
+import argparse
+import difflib
+import shlex
+import signal
+import sys
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from types import FrameType
+from typing import Any, NoReturn, TextIO
+
+from rs_plugin import __version__
+from rs_plugin.cli import curve, evaluate, list_, recertify, train
+from rs_plugin.errors import ParameterError, RSPluginError, UncertifiableRadiusWarning
+
+_SUBCOMMANDS = (evaluate, curve, train, list_, recertify)
+
+_DESCRIPTION = """\
+Robustness certificates by randomized smoothing, for L1, L2 and Linf.
+
+Run 'rs-plugin SUBCOMMAND --help' for options and examples."""
+
+
+class _Stopped(KeyboardInterrupt):
+    """SIGTERM, as an interruption."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line and return its exit code.
+
+    0: done. 2: bad input, with one line that says what and what to do. 130 or 143: interrupted, with the command that
+    goes on from there.
+    """
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    parser = build_parser()
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("always", UncertifiableRadiusWarning)
+            warnings.showwarning = _show_warning
+            options = parser.parse_args(_with_config(parser, words))
+            previous = _install_sigterm()
+            try:
+                return int(options.run(options))
+            finally:
+                if previous is not None:
+                    signal.signal(signal.SIGTERM, previous)
+    except RSPluginError as error:
+        print(f"rs-plugin: error: {_one_line(error)}", file=sys.stderr)
+        return 2
+    except OSError as error:
+        print(f"rs-plugin: error: {_one_line(error)}; check the path, its permissions and free space", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt as stop:
+        print(f"\nrs-plugin: interrupted; to go on: {shlex.join(['rs-plugin', *words])}", file=sys.stderr)
+        return 143 if isinstance(stop, _Stopped) else 130
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """Return the parser of the whole command line."""
+    parser = argparse.ArgumentParser(
+        prog="rs-plugin", description=_DESCRIPTION, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--version", action="version", version=f"rs-plugin {__version__}")
+    subparsers = parser.add_subparsers(dest="subcommand", metavar="SUBCOMMAND", required=True)
+    for subcommand in _SUBCOMMANDS:
+        own = subcommand.add_parser(subparsers)
+        own.add_argument("--config", metavar="FILE", help="options of this subcommand from a TOML file; those on the line win")
+    return parser
+
+
+def _with_config(parser: argparse.ArgumentParser, words: list[str]) -> list[str]:
+    """Return the words with the options of a ``--config`` file put before those of the line."""
+    finder = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    finder.add_argument("--config")
+    path = finder.parse_known_args(words)[0].config
+    if path is None or not words:
+        return words
+    subcommand = next((word for word in words if not word.startswith("-")), "")
+    actions = {a.dest: a for a in parser._actions if isinstance(a, argparse._SubParsersAction)}
+    chosen = actions["subcommand"].choices.get(subcommand)  # type: ignore[union-attr]
+    if chosen is None:
+        return words
+    flags = {a.option_strings[-1].lstrip("-"): a for a in chosen._actions if a.option_strings and a.dest != "config"}
+    extra: list[str] = []
+    for key, value in _read_toml(path).items():
+        name = key.replace("_", "-")
+        if name not in flags or name == "help":
+            close = difflib.get_close_matches(name, flags, n=1)
+            hint = f" Did you mean {close[0]!r}?" if close else ""
+            raise ParameterError(f"{path!r} has the option {key!r}, which {subcommand!r} does not take.{hint}")
+        extra += _option_words(path, name, value, flags[name])
+    at = words.index(subcommand) + 1
+    return [*words[:at], *extra, *words[at:]]
+
+
+def _option_words(path: str, name: str, value: Any, action: argparse.Action) -> list[str]:
+    if action.nargs == 0:
+        if not isinstance(value, bool):
+            raise ParameterError(f"{path!r} has {name} = {value!r}; a switch is true or false")
+        return [f"--{name}"] if value else []
+    if isinstance(value, bool | dict):
+        raise ParameterError(f"{path!r} has {name} = {value!r}; it takes a number or text")
+    values = value if isinstance(value, list) else [value]
+    return [f"--{name}", *(str(item) for item in values)] if action.nargs else [f"--{name}={value}"]
+
+
+def _read_toml(path: str) -> dict[str, Any]:
+    if sys.version_info >= (3, 11):
+        import tomllib
+    else:
+        import tomli as tomllib
+    try:
+        return tomllib.loads(Path(path).read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ParameterError(f"cannot read the configuration {path!r}: {error.strerror}") from None
+    except ValueError as error:
+        raise ParameterError(f"the configuration {path!r} is not valid TOML: {error}") from None
+
+
+def _install_sigterm() -> Any:
+    def stop(number: int, frame: FrameType | None) -> NoReturn:
+        raise _Stopped
+
+    try:
+        return signal.signal(signal.SIGTERM, stop)
+    except ValueError:  # not in the main thread, as in a test
+        return None
+
+
+def _show_warning(
+    message: Warning | str,
+    category: type[Warning],
+    filename: str,
+    lineno: int,
+    file: TextIO | None = None,
+    line: str | None = None,
+) -> None:
+    print(f"rs-plugin: warning: {message}", file=sys.stderr)
+
+
+def _one_line(error: BaseException) -> str:
+    return " ".join(str(error).split())
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,312 @@
+"""Evaluate a smoothed classifier on a data set: count votes, keep them, certify."""
+
+from __future__ import annotations
+
+import time
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from pathlib import Path
+from typing import Any, Final, Literal, cast
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from rs_plugin.certificates import METHODS, Certificate, certificate
+from rs_plugin.datasets import Dataset, load_dataset
+from rs_plugin.distributions.base import SAMPLER_VERSION
+from rs_plugin.errors import InputError, ParameterError, UncertifiableRadiusWarning, UnknownNameError
+from rs_plugin.estimation import (
+    AlphaBudget,
+    confidence_sequence,
+    exceeds,
+    least_trials,
+    least_trials_anytime,
+    look_schedule,
+    select_class,
+)
+from rs_plugin.evaluation.fingerprint import model_fingerprint, run_key
+from rs_plugin.evaluation.results import Run
+from rs_plugin.evaluation.store import SCHEMA_VERSION, ImageVotes, VoteStore
+from rs_plugin.smoothing import SmoothedClassifier, certificate_generator, check_budget
+from rs_plugin.streams import CHUNK, Stream
+from rs_plugin.threats import parse_threat
+from rs_plugin.voting import DrawRange, VoteCounter, single_threaded
+
+Stopping = Literal["fixed", "anytime"]
+Progress = Callable[[int, int], None]
+
+_COMMIT_SECONDS: Final = 0.5
+_GROWTH: Final = 1.25  # of the number of draws between looks
+
+
+def evaluate(
+    model: SmoothedClassifier,
+    dataset: str | Dataset = "digits",
+    threat_model: str = "L2",
+    radii: Sequence[float] = (0.0, 0.25, 0.5, 0.75, 1.0),
+    stopping: str = "fixed",
+    n0: int = 100,
+    n: int = 10_000,
+    alpha: float = 1e-3,
+    seed: int = 0,
+    n_examples: int | None = None,
+    subset: str | None = None,
+    store: str | Path | None = "runs.sqlite",
+    device: str | torch.device | None = None,
+    *,
+    method: str = "auto",
+    workers: int | None = None,
+    progress: Progress | None = None,
+) -> Run:
+    """Certify a smoothed classifier on a data set; votes that are stored already are not counted again.
+
+    Args:
+        model: the smoothed classifier.
+        dataset: a registered name or a ``Dataset``.
+        threat_model: ``"L1"``, ``"L2"`` or ``"Linf"``.
+        radii: where certified accuracy is wanted, in input units; 0 stands for the prediction itself.
+        stopping: ``"fixed"`` counts ``n`` draws for every image; ``"anytime"`` stops as soon as all radii are decided,
+            at most after ``n`` draws.
+        n0: draws that choose the class.
+        n: draws that bound it, or their cap.
+        alpha: failure probability per image, votes and certificate together.
+        seed: of all draws.
+        n_examples: only the first so many images of the subset.
+        subset: ``"every_20th"`` and the like; chosen before anything runs.
+        store: path of the vote store, None to keep votes in memory only.
+        device: where the network runs, its own device if None.
+        method: as for ``certificate``.
+        workers: threads, each with its own images; torch's number of threads if None. The result does not depend on it.
+        progress: called with (images done, images in all).
+
+    Raises:
+        UnknownNameError: an unknown data set, subset, threat model, method or stopping rule.
+        ParameterError: draws, alpha, radii or parameters of the noise out of range.
+        UnsupportedThreatError: nothing proves a certificate for the noise and threat model.
+        ModelError: the network does not answer with finite class scores of the right shape.
+        StoreError: the store cannot be used.
+
+    Warns:
+        UncertifiableRadiusWarning: not even unanimous votes could certify one of the radii.
+    """
+    if not isinstance(model, SmoothedClassifier):
+        raise ParameterError(f"model must be a SmoothedClassifier, not {type(model).__name__}; wrap the network in one")
+    threat = parse_threat(threat_model)
+    if stopping not in ("fixed", "anytime"):
+        raise UnknownNameError(f"unknown stopping rule {stopping!r}; known: fixed, anytime")
+    check_budget(n0, n, alpha)
+    listed = check_radii(radii)
+    if workers is not None and (isinstance(workers, bool) or not isinstance(workers, int) or workers < 1):
+        raise ParameterError(f"workers must be a positive whole number, not {workers!r}")
+    data = load_dataset(dataset, subset, n_examples) if isinstance(dataset, str) else dataset
+    if data.num_classes != model.num_classes:
+        raise InputError(f"{data.name!r} has {data.num_classes} classes, the model {model.num_classes}")
+    if device is not None:
+        model = model.to(device)
+    budget, radii_of = budgeted_certificate(model, threat, data.dim, method, alpha, seed)
+    required = np.atleast_1d(radii_of.required_probability(listed))
+    warn_uncertifiable(listed, required, n, budget.votes, cast(Stopping, stopping))
+
+    draws = n0 + (n if stopping == "fixed" else min(n, 8 * CHUNK))
+    counter = model.counter(data.image_shape, draws)
+    counter.base_answer(data.images[0])  # a network that cannot be used is refused before any long work
+    config = _config(model, data, subset, n0, n, seed, cast(Stopping, stopping), draws)
+    if stopping == "anytime":
+        config |= {"radii": listed, "threat_model": threat, "method": radii_of.method, "alpha": alpha}
+    key = run_key(config)
+    with VoteStore(store) as votes:
+        votes.add_run(key, config)
+        done = votes.votes(key)
+        todo = [i for i, index in enumerate(data.indices.tolist()) if index not in done]
+        work = _Work(data, counter, n0, n, seed, required if stopping == "anytime" else None, budget.votes)
+        _count(work, todo, len(data), workers, model.device, votes, key, progress)
+        rows = votes.votes(key)
+    wanted = [rows[index] for index in data.indices.tolist()]
+    return Run(key, config, wanted, radii_of, listed, alpha, budget, data.name)
+
+
+def budgeted_certificate(
+    model: SmoothedClassifier, threat: str, dim: int, method: str, alpha: float, seed: int
+) -> tuple[AlphaBudget, Certificate]:
+    """Return how alpha is shared, and the certificate made with its share."""
+    if method not in METHODS:
+        raise UnknownNameError(f"unknown method {method!r}; known: {', '.join(METHODS)}")
+    deterministic = method not in ("dual", "monte_carlo")
+    budget = AlphaBudget.split(alpha, deterministic=deterministic)
+    if deterministic:
+        return budget, certificate(model.noise, threat, dim, method)
+    generator = certificate_generator(seed)
+    return budget, certificate(model.noise, threat, dim, method, alpha=budget.certificate, generator=generator)
+
+
+def check_radii(radii: Sequence[float]) -> list[float]:
+    """Return the radii, sorted, each once, with 0 among them.
+
+    Raises:
+        ParameterError: one is negative, NaN or infinite, or there is none.
+    """
+    values = [float(r) for r in np.atleast_1d(np.asarray(radii, dtype=np.float64))]
+    bad = [r for r in values if not (r >= 0.0 and np.isfinite(r))]
+    if bad:
+        raise ParameterError(f"a radius must be 0 or more and finite, not {bad[0]!r}")
+    return sorted({0.0, *values})
+
+
+def warn_uncertifiable(
+    radii: Sequence[float], required: np.ndarray[Any, Any], n: int, alpha: float, stopping: Stopping
+) -> None:
+    """Warn of radii that not even unanimous votes could certify, with the least number of draws that could."""
+    least = least_trials if stopping == "fixed" else least_trials_anytime
+    for radius, p in zip(radii, required, strict=True):
+        need = least(float(p), alpha) if p < 1.0 - 1e-7 else None
+        if need is None or need > n:
+            could = "no practical number of draws could" if need is None else f"n >= {need} could"
+            warnings.warn(
+                f"n = {n} draws at alpha = {alpha:g} cannot certify radius {radius:g}, whatever the votes: it needs a "
+                f"probability above {p:.6g}; {could}",
+                UncertifiableRadiusWarning,
+                stacklevel=3,
+            )
+
+
+class _Work:
+    """How the votes of one image are counted."""
+
+    def __init__(
+        self,
+        data: Dataset,
+        counter: VoteCounter,
+        n0: int,
+        n: int,
+        seed: int,
+        required: np.ndarray[Any, Any] | None,
+        alpha: float,
+    ) -> None:
+        self._data, self._counter, self._n0, self._n, self._seed = data, counter, n0, n, seed
+        self._required, self._alpha = required, alpha
+        self._looks = look_schedule(CHUNK, n, _GROWTH) if required is not None else ()
+
+    def count(self, position: int) -> ImageVotes:
+        start = time.perf_counter()
+        image, index = self._data.images[position], int(self._data.indices[position])
+        selection_draws = DrawRange(Stream.SELECTION, 0, self._n0)
+        if self._required is None:
+            ranges = [selection_draws, DrawRange(Stream.ESTIMATION, 0, self._n)]
+            selection, votes = self._counter.count(image, index, self._seed, ranges)
+        else:
+            (selection,) = self._counter.count(image, index, self._seed, [selection_draws])
+            votes = self._until_decided(image, index, int(select_class(selection)))
+        base = self._counter.base_answer(image)
+        label = int(self._data.labels[position])
+        return ImageVotes(index, label, base, selection, votes, time.perf_counter() - start)
+
+    def _until_decided(self, image: Tensor, index: int, chosen: int) -> np.ndarray[Any, Any]:
+        assert self._required is not None
+        votes, seen = np.int64(0), 0
+        for look in self._looks:
+            (more,) = self._counter.count(image, index, self._seed, [DrawRange(Stream.ESTIMATION, seen, look)])
+            votes, seen = votes + more, look
+            successes = int(votes[chosen])
+            shown = exceeds(successes, seen, self._required, self._alpha)
+            # Giving up where a radius looks out of reach costs no soundness, so it may be done on any ground.
+            upper = float(confidence_sequence(successes, seen, self._alpha)[1])
+            if bool(np.all(shown | (self._required >= upper))):
+                break
+        return votes
+
+
+def _count(
+    work: _Work,
+    todo: list[int],
+    total: int,
+    workers: int | None,
+    device: torch.device,
+    store: VoteStore,
+    key: str,
+    progress: Progress | None,
+) -> None:
+    done = total - len(todo)
+    if progress is not None:
+        progress(done, total)
+    fresh: list[ImageVotes] = []
+    last = time.monotonic()
+    threads = 1 if device.type != "cpu" else min(workers or torch.get_num_threads(), max(1, len(todo)))
+    try:
+        with single_threaded():
+            for row in _each(work, todo, threads):
+                fresh.append(row)
+                done += 1
+                if time.monotonic() - last > _COMMIT_SECONDS:
+                    store.add_votes(key, fresh)
+                    fresh, last = [], time.monotonic()
+                if progress is not None:
+                    progress(done, total)
+    finally:
+        # An interruption or an error of one image loses none of those before it.
+        if fresh:
+            store.add_votes(key, fresh)
+
+
+def _each(work: _Work, todo: list[int], threads: int) -> Iterator[ImageVotes]:
+    """Yield the votes of each image as they are done."""
+    if threads == 1:
+        yield from map(work.count, todo)
+        return
+    with ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+        waiting: set[Future[ImageVotes]] = set()
+        images = iter(todo)
+        try:
+            while True:
+                for position in images:
+                    waiting.add(pool.submit(work.count, position))
+                    if len(waiting) >= 2 * threads:
+                        break
+                if not waiting:
+                    return
+                finished, waiting = wait(waiting, return_when=FIRST_COMPLETED)
+                for future in finished:
+                    yield future.result()
+        finally:
+            pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _config(
+    model: SmoothedClassifier,
+    data: Dataset,
+    subset: str | None,
+    n0: int,
+    n: int,
+    seed: int,
+    stopping: Stopping,
+    draws: int,
+) -> dict[str, Any]:
+    """Return everything that decides the votes of a run."""
+    return {
+        "schema": SCHEMA_VERSION,
+        "sampler": SAMPLER_VERSION,
+        "model": model_fingerprint(model.base, data.image_shape, model.device),
+        "noise": str(model.noise),
+        "dataset": data.name,
+        "data_fingerprint": data.fingerprint,
+        "subset": subset or "all",
+        "images": len(data),
+        "image_shape": list(data.image_shape),
+        "preprocessing": "none",
+        "num_classes": model.num_classes,
+        "n0": n0,
+        "n": n,
+        "seed": seed,
+        "dtype": "float32",
+        "autocast": "none",
+        "device": model.device.type,
+        "block": [*_block_shape(model, data, draws)],
+        "stopping": stopping,
+    }
+
+
+def _block_shape(model: SmoothedClassifier, data: Dataset, draws: int) -> tuple[int, ...]:
+    from rs_plugin.voting import block_rows
+
+    return (block_rows(draws, data.dim), *data.image_shape)

@@ -1,0 +1,73 @@
+"""New certificates from stored votes: no network, no draws."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from rs_plugin.certificates import certificate
+from rs_plugin.distributions import parse_noise
+from rs_plugin.errors import ParameterError, StoreError
+from rs_plugin.estimation import AlphaBudget
+from rs_plugin.evaluation.evaluate import check_radii
+from rs_plugin.evaluation.results import Run
+from rs_plugin.evaluation.store import VoteStore
+from rs_plugin.smoothing import certificate_generator, check_budget
+from rs_plugin.threats import parse_threat
+
+
+def recertify(
+    store: str | Path,
+    key: str,
+    threat_model: str,
+    radii: Sequence[float] = (0.0, 0.25, 0.5, 0.75, 1.0),
+    alpha: float = 1e-3,
+    method: str = "auto",
+) -> Run:
+    """Return a run's result with another threat model, other radii, alpha or method.
+
+    Votes of fixed-n runs serve every threat model, radius and alpha, through Clopper-Pearson bounds. Votes of anytime
+    runs were stopped by looking at them; they go through the confidence sequence, which is valid at any time.
+
+    Args:
+        store: path of the vote store.
+        key: the run's key, or the beginning of it.
+        threat_model: ``"L1"``, ``"L2"`` or ``"Linf"``.
+        radii: where certified accuracy is wanted.
+        alpha: failure probability per image.
+        method: as for ``certificate``.
+
+    Raises:
+        UnknownNameError: no run, or more than one, has such a key.
+        StoreError: the store cannot be read, or holds no votes of the run.
+        UnsupportedThreatError: nothing proves a certificate for the noise and threat model.
+    """
+    if not Path(store).exists():
+        raise StoreError(f"there is no vote store at {str(store)!r}; give the path that evaluate was run with")
+    with VoteStore(store) as votes:
+        key = votes.find(key)
+        config = votes.config(key)
+        rows = list(votes.votes(key).values())
+    if not rows:
+        raise StoreError(f"run {key[:12]} of {str(store)!r} holds no votes yet; run its evaluation first")
+    if len(rows) < config["images"]:
+        raise StoreError(
+            f"run {key[:12]} of {str(store)!r} holds votes for {len(rows)} of {config['images']} images; finish its "
+            f"evaluation first, since an accuracy over the images that happen to be done is not the run's"
+        )
+    check_budget(config["n0"], config["n"], alpha)
+    threat = parse_threat(threat_model)
+    dim = int(np.prod(config["image_shape"]))
+    deterministic = method not in ("dual", "monte_carlo")
+    budget = AlphaBudget.split(alpha, deterministic=deterministic)
+    noise = parse_noise(config["noise"])
+    if deterministic:
+        radii_of = certificate(noise, threat, dim, method)
+    else:
+        generator = certificate_generator(config["seed"])
+        radii_of = certificate(noise, threat, dim, method, alpha=budget.certificate, generator=generator)
+    if config["stopping"] not in ("fixed", "anytime"):
+        raise ParameterError(f"run {key[:12]} has stopping rule {config['stopping']!r}, which has no bound here")
+    return Run(key, config, rows, radii_of, check_radii(radii), alpha, budget, config["dataset"])

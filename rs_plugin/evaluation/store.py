@@ -1,0 +1,214 @@
+"""The vote store: one SQLite file, one row per run and image, with integer counts.
+
+Votes are kept, not radii: a new certificate, radius or alpha re-scores an old run without the network. Every row is
+written in a transaction, so a process may be killed at any moment; what was committed is complete.
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+
+from rs_plugin.errors import StoreError, UnknownNameError
+from rs_plugin.voting import Counts
+
+SCHEMA_VERSION: Final = 1
+_APPLICATION_ID: Final = 0x52535047  # "RSPG"
+_LOCK_SECONDS: Final = 10.0
+
+_SCHEMA: Final = f"""
+CREATE TABLE runs (key TEXT PRIMARY KEY, config TEXT NOT NULL, created REAL NOT NULL);
+CREATE TABLE votes (
+    run TEXT NOT NULL REFERENCES runs(key), image INTEGER NOT NULL, label INTEGER NOT NULL, base INTEGER NOT NULL,
+    selection TEXT NOT NULL, counts TEXT NOT NULL, seconds REAL NOT NULL, PRIMARY KEY (run, image)
+) WITHOUT ROWID;
+PRAGMA application_id = {_APPLICATION_ID};
+PRAGMA user_version = {SCHEMA_VERSION};
+"""
+
+
+@dataclass(frozen=True, eq=False)
+class ImageVotes:
+    """The votes on one image.
+
+    Attributes:
+        index: the image's place in the original collection.
+        label: its true class.
+        base: the base network's class for the image without noise.
+        selection: counts of the draws that choose the class, shape (classes,).
+        counts: counts of the draws that bound it, shape (classes,).
+        seconds: time spent on it.
+    """
+
+    index: int
+    label: int
+    base: int
+    selection: Counts
+    counts: Counts
+    seconds: float
+
+
+class VoteStore:
+    """A store of votes in one file, or in memory for ``None``.
+
+    Raises:
+        StoreError: the file is no store, is corrupt, is of another schema version, is locked or cannot be written.
+    """
+
+    def __init__(self, path: str | Path | None) -> None:
+        self.path = None if path is None else Path(path)
+        if self.path is not None and self.path.is_dir():
+            raise StoreError(f"the vote store {self._name} is a folder; give the path of a file")
+        with self._explained("open"):
+            self._connection = sqlite3.connect(
+                ":memory:" if self.path is None else self.path, timeout=_LOCK_SECONDS, isolation_level=None
+            )
+        try:
+            self._prepare()
+        except BaseException:
+            self._connection.close()
+            raise
+
+    def close(self) -> None:
+        """Close the file."""
+        self._connection.close()
+
+    def __enter__(self) -> VoteStore:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
+
+    def add_run(self, key: str, config: dict[str, Any]) -> None:
+        """Note a run, unless it is there already; fails at once where the file cannot be written."""
+        with self._transaction("write to"):
+            self._connection.execute(
+                "INSERT OR IGNORE INTO runs VALUES (?, ?, ?)", (key, json.dumps(config, sort_keys=True), time.time())
+            )
+
+    def add_votes(self, key: str, rows: Iterable[ImageVotes]) -> None:
+        """Store the votes of images of a run, all or none; an image that is there already is left as it is."""
+        values = [
+            (key, r.index, r.label, r.base, json.dumps(r.selection.tolist()), json.dumps(r.counts.tolist()), r.seconds)
+            for r in rows
+        ]
+        with self._transaction("write to"):
+            self._connection.executemany("INSERT OR IGNORE INTO votes VALUES (?, ?, ?, ?, ?, ?, ?)", values)
+
+    def votes(self, key: str) -> dict[int, ImageVotes]:
+        """Return the votes of a run by image.
+
+        Raises:
+            StoreError: a row does not hold counts that add up to the run's draws.
+        """
+        with self._explained("read"):
+            rows = self._connection.execute(
+                "SELECT image, label, base, selection, counts, seconds FROM votes WHERE run = ? ORDER BY image", (key,)
+            ).fetchall()
+        config = self.config(key) if rows else {}
+        return {int(row[0]): self._parsed(row, config) for row in rows}
+
+    def runs(self) -> dict[str, dict[str, Any]]:
+        """Return the configuration of every run by key, oldest first."""
+        with self._explained("read"):
+            rows = self._connection.execute("SELECT key, config FROM runs ORDER BY created").fetchall()
+        return {str(key): dict(json.loads(config)) for key, config in rows}
+
+    def config(self, key: str) -> dict[str, Any]:
+        """Return the configuration of the one run whose key starts with ``key``.
+
+        Raises:
+            UnknownNameError: no run, or more than one, has such a key.
+        """
+        return self.runs()[self.find(key)]
+
+    def find(self, key: str) -> str:
+        """Return the whole key of the one run whose key starts with ``key``."""
+        found = [known for known in self.runs() if known.startswith(key)]
+        if len(found) != 1:
+            known = ", ".join(name[:12] for name in self.runs()) or "none"
+            what = "no run" if not found else f"{len(found)} runs"
+            raise UnknownNameError(f"{what} of {self._name} begin with {key!r}; runs there: {known}")
+        return found[0]
+
+    @property
+    def _name(self) -> str:
+        return "in memory" if self.path is None else repr(str(self.path))
+
+    def _prepare(self) -> None:
+        with self._explained("open"):
+            version = self._connection.execute("PRAGMA user_version").fetchone()[0]
+            application = self._connection.execute("PRAGMA application_id").fetchone()[0]
+            empty = self._connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0] == 0
+        if empty and version == 0 and application == 0:
+            with self._transaction("create"):
+                if self._connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0] == 0:
+                    for statement in _SCHEMA.strip().split(";\n"):
+                        self._connection.execute(statement)
+            return
+        if application != _APPLICATION_ID:
+            raise StoreError(f"{self._name} is an SQLite file of another program; choose another path for the store")
+        if version != SCHEMA_VERSION:
+            raise StoreError(
+                f"the vote store {self._name} has schema version {version}, this package reads {SCHEMA_VERSION}; use the "
+                f"version of rs_plugin that wrote it, or another path"
+            )
+
+    @contextmanager
+    def _transaction(self, action: str) -> Iterator[None]:
+        with self._explained(action):
+            self._connection.execute("BEGIN IMMEDIATE")
+            try:
+                yield
+                self._connection.execute("COMMIT")
+            except BaseException:
+                if self._connection.in_transaction:
+                    self._connection.execute("ROLLBACK")
+                raise
+
+    @contextmanager
+    def _explained(self, action: str) -> Iterator[None]:
+        """Turn SQLite's errors into one line with a remedy."""
+        try:
+            yield
+        except sqlite3.Error as error:
+            text = str(error).lower()
+            if "locked" in text or "busy" in text:
+                remedy = f"another process has held it for {_LOCK_SECONDS:g} s; wait for it or use another path"
+            elif "readonly" in text or "read-only" in text:
+                remedy = "it is read-only; change its permissions or use another path"
+            elif "full" in text:
+                remedy = "the disk is full; free some space and run the same command again, finished images are kept"
+            elif "not a database" in text or "malformed" in text or "corrupt" in text:
+                remedy = "it is not an SQLite file or is damaged; move it away or use another path"
+            elif "unable to open" in text:
+                remedy = "its folder does not exist or cannot be written; create it or use another path"
+            else:
+                remedy = "see the message"
+            raise StoreError(f"cannot {action} the vote store {self._name}: {error}; {remedy}") from error
+
+    def _parsed(self, row: tuple[Any, ...], config: dict[str, Any]) -> ImageVotes:
+        try:
+            selection = np.array(json.loads(row[3]), dtype=np.int64)
+            counts = np.array(json.loads(row[4]), dtype=np.int64)
+            classes = int(config["num_classes"])
+            sound = selection.shape == counts.shape == (classes,) and selection.min() >= 0 and counts.min() >= 0
+            sound = sound and int(selection.sum()) == int(config["n0"])
+            fixed = config["stopping"] == "fixed"
+            sound = sound and (int(counts.sum()) == int(config["n"]) if fixed else 0 < counts.sum() <= int(config["n"]))
+        except (ValueError, TypeError, KeyError) as error:
+            raise StoreError(f"the vote store {self._name} holds a damaged row for image {row[0]}: {error}") from error
+        if not sound:
+            raise StoreError(
+                f"the vote store {self._name} holds votes for image {row[0]} that do not add up to its run's draws; "
+                f"move the file away and run again"
+            )
+        return ImageVotes(int(row[0]), int(row[1]), int(row[2]), selection, counts, float(row[5]))

@@ -1,0 +1,71 @@
+"""Certified accuracies as text for a terminal of 80 columns."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from rs_plugin.evaluation.results import Run
+
+_WIDTH = 80
+
+
+def text_table(runs: Sequence[Run]) -> str:
+    """Return one block per threat model: a row per run, a column per radius. Percentages are rounded down."""
+    blocks = []
+    for threat in dict.fromkeys(run.certificate.threat_model for run in runs):
+        group = [run for run in runs if run.certificate.threat_model == threat]
+        for radii in dict.fromkeys(tuple(run.radii) for run in group):
+            blocks.append(_block(threat, radii, [run for run in group if tuple(run.radii) == radii]))
+    return "\n\n".join(blocks)
+
+
+def caption(runs: Sequence[Run]) -> str:
+    """Return what the figures are: images, draws, alpha, stopping rule, failure probability of the certificate."""
+    first = runs[0]
+    config = first.config
+    draws = f"n0 = {config['n0']}, n = {config['n']}" + (" at most" if config["stopping"] == "anytime" else "")
+    lines = [
+        f"Certified accuracy in % of {len(first.outcomes)} images of {first.dataset!r}; {draws},",
+        f"alpha = {first.alpha:g} per image, stopping {config['stopping']}. base: the network without noise;",
+        "smth: the smoothed classifier on clean images; abst: abstentions, never right.",
+    ]
+    spent = max(run.certificate.failure_probability for run in runs)
+    if spent > 0:
+        lines.append(f"Of alpha, {spent:g} is the Monte-Carlo certificate's, an event common to all images.")
+    return "\n".join(lines)
+
+
+def percent(share: float) -> str:
+    """Return a share as a percentage with one decimal, rounded down.
+
+    >>> percent(0.88888)
+    '88.8'
+    """
+    return f"{math.floor(share * 1000.0 + 1e-9) / 10.0:.1f}"
+
+
+def _block(threat: str, radii: Sequence[float], runs: Sequence[Run]) -> str:
+    shown = [r for r in radii if r > 0]
+    head = ["base", "smth", "abst", *(f"{r:g}" for r in shown)]
+    rows = []
+    for run in runs:
+        accuracy = dict(zip(run.radii, run.table()["certified_accuracy"], strict=True))
+        summary = [run.base_accuracy, run.smoothed_accuracy, run.abstention_rate]
+        rows.append([percent(value) for value in [*summary, *(accuracy[r] for r in shown)]])
+    widths = [max(5, *(len(row[i]) for row in [head, *rows])) for i in range(len(head))]
+    room = max(20, _WIDTH - sum(widths) - len(widths))
+    title = f"{threat} radius"
+    lines = [title.ljust(room) + "".join(" " + cell.rjust(w) for cell, w in zip(head, widths, strict=True))]
+    for run, row in zip(runs, rows, strict=True):
+        name = _short(str(run.certificate.noise), room)
+        lines.append(name.ljust(room) + "".join(" " + cell.rjust(w) for cell, w in zip(row, widths, strict=True)))
+    return "\n".join(lines)
+
+
+def _short(noise: str, room: int) -> str:
+    """Return the noise with its numbers to four digits, cut where even that is too long."""
+    name, _, rest = noise.rstrip(")").partition("(")
+    parts = [part.partition("=") for part in rest.split(", ")]
+    text = f"{name}({', '.join(f'{key}={float(value):.4g}' for key, _, value in parts)})"
+    return text if len(text) <= room else text[: room - 1] + "…"

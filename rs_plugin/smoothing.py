@@ -1,0 +1,195 @@
+"""The smoothed classifier: a base network, a noise, and what follows from its votes."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from rs_plugin.certificates import certificate
+from rs_plugin.distributions.base import SmoothingDistribution
+from rs_plugin.errors import InputError, ParameterError
+from rs_plugin.estimation import AlphaBudget, least_trials
+from rs_plugin.outcomes import Outcome, fixed_outcomes, predicted
+from rs_plugin.streams import CHUNK, Stream, make_generator
+from rs_plugin.voting import Counts, DrawRange, VoteCounter, block_rows, check_scores, single_threaded
+
+
+class SmoothedClassifier(nn.Module):
+    """Answers with the class that ``base`` gives most often under ``noise``.
+
+    Args:
+        base: network from images in [0, 1] to class scores (batch, num_classes). Its normalisation lives inside it, so
+            that radii are in units of the images. It is put in eval mode, and stays there.
+        noise: the smoothing noise.
+        num_classes: number of classes.
+        bank: draws in the fixed noise bank of ``forward``.
+
+    Raises:
+        ParameterError: an argument of a wrong type or range.
+    """
+
+    def __init__(self, base: nn.Module, noise: SmoothingDistribution, num_classes: int, *, bank: int = 64) -> None:
+        super().__init__()
+        if not isinstance(base, nn.Module):
+            raise ParameterError(f"base must be a torch.nn.Module, not {base!r}")
+        if not isinstance(noise, SmoothingDistribution):
+            raise ParameterError(f"noise must be a SmoothingDistribution, not {noise!r}; parse_noise makes one of text")
+        if isinstance(num_classes, bool) or num_classes != int(num_classes) or num_classes < 2:
+            raise ParameterError(f"num_classes must be a whole number of 2 or more, not {num_classes!r}")
+        if bank != int(bank) or bank < 1:
+            raise ParameterError(f"bank must be a positive number of draws, not {bank!r}")
+        self.base = base.eval()
+        self.noise = noise
+        self.num_classes = int(num_classes)
+        self.bank = int(bank)
+        self._bank_noise: dict[tuple[Any, ...], Tensor] = {}
+
+    def train(self, mode: bool = True) -> SmoothedClassifier:
+        """Set the mode of the wrapper; the base stays in eval mode, since votes and certificates need it so."""
+        super().train(mode)
+        self.base.eval()
+        return self
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the logarithm of the mean softmax over a fixed noise bank, shape (batch, num_classes).
+
+        Deterministic and differentiable: a surrogate for attacks. It is not what is certified, which are hard votes.
+        """
+        noise = self._noise_of(x)
+        total: Tensor | None = None
+        for z in noise:
+            scores = self.base(x + z)
+            check_scores(scores, x.shape[0], self.num_classes)
+            logs = torch.log_softmax(scores, dim=1)
+            total = logs if total is None else torch.logaddexp(total, logs)
+        assert total is not None
+        return total - float(np.log(self.bank))
+
+    def predict(self, x: Tensor, n: int = 1000, alpha: float = 1e-3, *, seed: int = 0) -> list[Outcome]:
+        """Return the smoothed prediction of each image, or an abstention.
+
+        Args:
+            x: images in [0, 1], shape (batch, …).
+            n: draws per image.
+            alpha: probability, per image, of an answer that is not the smoothed classifier's top class.
+            seed: of the draws; image ``i`` of ``x`` has index ``i``.
+        """
+        _check_positive("n", n)
+        return [predicted(counts[0], alpha) for counts in self._count(x, [DrawRange(Stream.ESTIMATION, 0, n)], seed)]
+
+    def certify(
+        self,
+        x: Tensor,
+        threat_model: str,
+        n0: int = 100,
+        n: int = 10_000,
+        alpha: float = 1e-3,
+        *,
+        seed: int = 0,
+        labels: Sequence[int] | Tensor | None = None,
+        method: str = "auto",
+    ) -> list[Outcome]:
+        """Return the prediction and certified radius of each image.
+
+        ``n0`` draws choose the class, ``n`` others bound its probability (Cohen, Rosenfeld & Kolter 2019, CERTIFY).
+
+        Args:
+            x: images in [0, 1], shape (batch, …).
+            threat_model: ``"L1"``, ``"L2"`` or ``"Linf"``.
+            n0: draws that choose the class.
+            n: draws that bound it.
+            alpha: failure probability per image, the certificate's own share included.
+            seed: of the draws; image ``i`` of ``x`` has index ``i``.
+            labels: true classes, to tell certified from wrong.
+            method: as for ``certificate``.
+
+        Raises:
+            InputError: images outside [0, 1], NaN, or a wrong shape or type.
+            ParameterError: draws or alpha out of range, or too few draws to certify anything.
+            UnsupportedThreatError: nothing proves a certificate for the pair.
+        """
+        check_budget(n0, n, alpha)
+        images = check_inputs(x)
+        truth: list[int | None] = [None] * len(images) if labels is None else [int(label) for label in labels]
+        if len(truth) != len(images):
+            raise InputError(f"{len(images)} images but {len(truth)} labels")
+        dim = images[0].numel()
+        deterministic = method not in ("dual", "monte_carlo")
+        budget = AlphaBudget.split(alpha, deterministic=deterministic)
+        own = {} if deterministic else {"alpha": budget.certificate, "generator": certificate_generator(seed)}
+        radii_of = certificate(self.noise, threat_model, dim, method, **own)  # type: ignore[arg-type]
+        ranges = [DrawRange(Stream.SELECTION, 0, n0), DrawRange(Stream.ESTIMATION, 0, n)]
+        counts = self._count(images, ranges, seed)
+        selection, votes = (np.stack([pair[i] for pair in counts]) for i in (0, 1))
+        return fixed_outcomes(selection, votes, truth, radii_of, budget.votes)
+
+    def counter(self, image_shape: tuple[int, ...], draws: int) -> VoteCounter:
+        """Return what counts votes for images of one shape, with blocks fit for ``draws`` draws an image."""
+        dim = int(np.prod(image_shape))
+        self.noise.check_dim(dim)
+        rows = block_rows(draws, dim)
+        return VoteCounter(self.base.eval(), self.noise, self.num_classes, image_shape, self.device, rows)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the base network's parameters are; the CPU if it has none."""
+        parameter = next(self.base.parameters(), None)
+        return torch.device("cpu") if parameter is None else parameter.device
+
+    def _count(self, x: Tensor, ranges: list[DrawRange], seed: int) -> list[list[Counts]]:
+        images = check_inputs(x)
+        draws = sum(part.stop - part.start for part in ranges)
+        counter = self.counter(tuple(images.shape[1:]), draws)
+        with single_threaded():
+            return [counter.count(image, index, seed, ranges) for index, image in enumerate(images)]
+
+    def _noise_of(self, x: Tensor) -> Tensor:
+        shape = tuple(x.shape[1:])
+        key = (shape, x.dtype, x.device)
+        if key not in self._bank_noise:
+            rng = torch.device("cpu") if x.device.type not in ("cpu", "cuda") else x.device
+            generator = make_generator(rng, 0, 0, Stream.BANK)
+            noise = self.noise.sample((self.bank, *shape), generator=generator, dtype=x.dtype, device=x.device)
+            self._bank_noise = {key: noise}
+        return self._bank_noise[key]
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> SmoothedClassifier:
+        return SmoothedClassifier(copy.deepcopy(self.base, memo), self.noise, self.num_classes, bank=self.bank)
+
+
+def certificate_generator(seed: int) -> torch.Generator:
+    """Return the generator of a Monte-Carlo certificate's draws, apart from all votes."""
+    return make_generator(torch.device("cpu"), seed, 0, Stream.CERTIFICATE)
+
+
+def check_inputs(x: Tensor) -> Tensor:
+    """Return images after the checks of ``rs_plugin.datasets.check_images``."""
+    from rs_plugin.datasets import check_images
+
+    return check_images(x)
+
+
+def check_budget(n0: int, n: int, alpha: float) -> None:
+    """Raise ParameterError unless the draws can at least show a prediction at ``alpha``."""
+    _check_positive("n0", n0)
+    _check_positive("n", n)
+    if n >= CHUNK << 28:
+        raise ParameterError(f"n = {n} is beyond the {(CHUNK << 28) - 1} draws that one image has streams for")
+    if isinstance(alpha, bool) or not isinstance(alpha, int | float) or not 0.0 < alpha < 1.0:
+        raise ParameterError(f"alpha must lie between 0 and 1, not {alpha!r}")
+    least = least_trials(0.5, alpha)
+    if n < least:
+        raise ParameterError(
+            f"n = {n} draws cannot show any prediction at alpha = {alpha:g}: even unanimous votes leave the class's "
+            f"probability at 1/2 or below; use n >= {least}"
+        )
+
+
+def _check_positive(name: str, value: int) -> None:
+    if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < 1:
+        raise ParameterError(f"{name} must be a positive whole number, not {value!r}")

@@ -1,0 +1,150 @@
+"""Counting the base network's answers under noise."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Final, NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from rs_plugin.distributions.base import SmoothingDistribution
+from rs_plugin.errors import ModelError
+from rs_plugin.streams import CHUNK, Stream, chunk_seed
+
+_BLOCK_VALUES: Final = 1 << 20
+_BLOCK_ROWS: Final = 1280
+
+Counts = NDArray[np.int64]
+
+
+class DrawRange(NamedTuple):
+    """Draws ``start … stop - 1`` of a stream; ``start`` is a multiple of the chunk size."""
+
+    stream: Stream
+    start: int
+    stop: int
+
+
+def block_rows(draws: int, dim: int) -> int:
+    """Return how many noisy images go through the network at once: the most that fit, evenly shared.
+
+    The shape of a block is the same for all blocks of a run, since a network's own rounding may depend on it.
+    """
+    most = max(CHUNK, min(_BLOCK_ROWS, _BLOCK_VALUES // dim))
+    blocks = -(-draws // most)
+    return min(most, -(-draws // (8 * blocks)) * 8)
+
+
+class VoteCounter:
+    """Counts votes of a base network for one image at a time; safe to use from several threads.
+
+    Args:
+        base: the network, in eval mode on ``device``, for images in [0, 1].
+        noise: the smoothing noise.
+        num_classes: number of classes that the network must answer with.
+        image_shape: (channels, height, width).
+        device: where the network and the draws live.
+        rows: noisy images in one pass.
+    """
+
+    def __init__(
+        self,
+        base: nn.Module,
+        noise: SmoothingDistribution,
+        num_classes: int,
+        image_shape: tuple[int, ...],
+        device: torch.device,
+        rows: int,
+    ) -> None:
+        self._base, self._noise, self._num_classes = base, noise, num_classes
+        self._shape, self._device, self._rows = tuple(image_shape), device, rows
+        self._local = threading.local()
+
+    def count(self, image: Tensor, index: int, seed: int, ranges: list[DrawRange]) -> list[Counts]:
+        """Return the votes (classes,) of each range of draws for the image with that index.
+
+        Raises:
+            ModelError: the network answers with another shape or with NaN.
+        """
+        flat = image.to(self._device, torch.float32).reshape(1, -1)
+        sizes = [part.stop - part.start for part in ranges]
+        answers = torch.empty(sum(sizes), dtype=torch.int64, device=self._device)
+        done = filled = 0
+        block, chunk, generator = self._buffers(flat.shape[1])
+        with torch.inference_mode():
+            for stream, number, used in _chunks(ranges):
+                generator.manual_seed(chunk_seed(seed, index, stream, number))
+                self._noise.fill(chunk, generator)
+                taken = 0
+                while taken < used:
+                    size = min(used - taken, self._rows - filled)
+                    torch.add(chunk[taken : taken + size], flat, out=block[filled : filled + size])
+                    taken, filled = taken + size, filled + size
+                    if filled == self._rows:
+                        answers[done : done + filled] = self._answer(block)
+                        done, filled = done + filled, 0
+            if filled:
+                block[filled:] = flat
+                answers[done : done + filled] = self._answer(block)[:filled]
+        parts = np.split(answers.cpu().numpy(), np.cumsum(sizes)[:-1])
+        return [np.bincount(part, minlength=self._num_classes).astype(np.int64) for part in parts]
+
+    def base_answer(self, image: Tensor) -> int:
+        """Return the base network's class for the image itself, without noise."""
+        flat = image.to(self._device, torch.float32).reshape(1, -1)
+        block, _, _ = self._buffers(flat.shape[1])
+        with torch.inference_mode():
+            block[:] = flat
+            return int(self._answer(block)[0])
+
+    def _answer(self, block: Tensor) -> Tensor:
+        scores = self._base(block.view(self._rows, *self._shape))
+        check_scores(scores, self._rows, self._num_classes)
+        return torch.as_tensor(scores.argmax(1))
+
+    def _buffers(self, dim: int) -> tuple[Tensor, Tensor, torch.Generator]:
+        if not hasattr(self._local, "block"):
+            self._local.block = torch.empty((self._rows, dim), device=self._device)
+            self._local.chunk = torch.empty((CHUNK, dim), device=self._device)
+            self._local.generator = torch.Generator(device=self._device)
+        return self._local.block, self._local.chunk, self._local.generator
+
+
+def check_scores(scores: object, rows: int, num_classes: int) -> None:
+    """Raise ModelError unless ``scores`` is a tensor of shape (rows, num_classes) without NaN."""
+    if not isinstance(scores, Tensor):
+        raise ModelError(f"the base network returned {type(scores).__name__}; it must return a tensor of class scores")
+    if scores.ndim != 2 or scores.shape[0] != rows:
+        raise ModelError(
+            f"the base network returned shape {tuple(scores.shape)} for {rows} images; it must be ({rows}, {num_classes})"
+        )
+    if scores.shape[1] != num_classes:
+        raise ModelError(
+            f"the base network returned {scores.shape[1]} class scores, not {num_classes}; pass num_classes="
+            f"{scores.shape[1]} if that is its number of classes"
+        )
+    if bool(torch.isnan(scores).any()):
+        raise ModelError("the base network returned NaN; votes of such a network would mean nothing")
+
+
+def _chunks(ranges: list[DrawRange]) -> Iterator[tuple[Stream, int, int]]:
+    """Yield (stream, chunk number, draws used of it) of every chunk in the ranges."""
+    for stream, start, stop in ranges:
+        for first in range(start, stop, CHUNK):
+            yield stream, first // CHUNK, min(CHUNK, stop - first)
+
+
+@contextmanager
+def single_threaded() -> Iterator[None]:
+    """Run torch's operators on one thread each, so that their rounding does not depend on the number of threads."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)

@@ -1,0 +1,435 @@
+"""Moments, mean norms and the laws of norms: closed forms in many digits, integration in the plane, Monte Carlo."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Callable
+from functools import lru_cache
+
+import mpmath as mp
+import numpy as np
+import pytest
+import torch
+from scipy import stats
+
+from rs_plugin.distributions import (
+    Gaussian,
+    L1Exponential,
+    L2Exponential,
+    Laplace,
+    LinfExponential,
+    MaxTiltedExponential,
+    MixedNorm,
+    NormExponential,
+    SmoothingDistribution,
+    sphere,
+)
+from rs_plugin.distributions.maximum import MaximumLaw, log_normaliser
+from rs_plugin.errors import ParameterError
+from rs_plugin.threats import THREATS, Threat
+from tests.cases import CASES, LARGE_DIM, NORMS, SAMPLED, each
+
+ORDERS: dict[Threat, float] = {"L1": 1, "L2": 2, "Linf": math.inf}
+
+# Differences of log gammas in float64 lose eps times their size, a log(a) for shape a: 1e-10 at d = 150528.
+GAMMAS = {1: 1e-14, 2: 1e-14, 5: 1e-14, 64: 2e-13, 784: 3e-12, 3072: 1e-11, LARGE_DIM: 2e-9}
+
+
+def states(noise: SmoothingDistribution, threat: Threat) -> bool:
+    """Whether the family knows ``E‖z‖`` in this norm: all but the Euclidean norm of tilted noise of power not 2."""
+    return not (isinstance(noise, MaxTiltedExponential) and noise.power != 2 and threat == "L2")
+
+
+# Closed forms --------------------------------------------------------------------------------------------------------
+
+
+def gamma_ratio(shape: mp.mpf, step: mp.mpf) -> mp.mpf:
+    """``Γ(shape + step) / Γ(shape)``, so ``E G^step`` of ``G ~ Gamma(shape)``."""
+    return mp.exp(mp.loggamma(shape + step) - mp.loggamma(shape))
+
+
+@each([case for case in CASES if isinstance(case.noise, NormExponential)])
+def test_second_moment_of_radial_noise(noise: NormExponential, dim: int) -> None:
+    """``E z_1² = E R² E u_1²``; of one coordinate: Beta(1, d-1)², Beta(1/2, (d-1)/2), or 1 and uniform mixed."""
+    with mp.workdps(40):
+        d, power = mp.mpf(dim), mp.mpf(noise.power)
+        radius = gamma_ratio((d - mp.mpf(noise.k)) / power, 2 / power) * mp.mpf(noise.scale) ** (2 / power)
+        axis = {1: 2 / (d * (d + 1)), 2: 1 / d, math.inf: 1 / d + (1 - 1 / d) / 3}[noise.norm]
+        assert noise.second_moment(dim) == pytest.approx(float(radius * axis), rel=GAMMAS[dim])
+
+
+@each([case for case in CASES if isinstance(case.noise, MaxTiltedExponential) and case.noise.power in (1, 2)])
+def test_sum_of_powers_of_tilted_noise(noise: MaxTiltedExponential, dim: int) -> None:
+    """``E Σ|z_i|^p = scale (d - k)/p``, since the sum has a gamma law: the second moment at 2, the 1-norm at 1."""
+    exact = noise.scale * (dim - noise.k) / noise.power
+    found = dim * noise.second_moment(dim) if noise.power == 2 else noise.mean_norm("L1", dim)
+    # Quadrature to rounding, which is (d - 1) times that of a logarithm of size up to 100 (shift of the density).
+    assert found == pytest.approx(exact, rel=1e-13 + dim * 5e-15)
+
+
+@pytest.mark.parametrize("dim", [1, 2, 5, 64, 784, 3072, LARGE_DIM])
+def test_mean_norms_of_gaussian_and_laplace(dim: int) -> None:
+    with mp.workdps(40):
+        d = mp.mpf(dim)
+        chi = mp.sqrt(2) * gamma_ratio(d / 2, mp.mpf(1) / 2)
+        assert Gaussian(0.5).mean_norm("L2", dim) == pytest.approx(float(chi / 2), rel=GAMMAS[dim])
+        assert Gaussian(0.5).mean_norm("L1", dim) == pytest.approx(float(d / mp.sqrt(2 * mp.pi)), rel=GAMMAS[dim])
+        ends = [mp.mpf(i) / 2 for i in range(26)]  # the largest of d normals beyond 12.5 has no weight at 1e-30
+        largest = mp.quad(lambda x: 1 - mp.erf(x / mp.sqrt(2)) ** dim, ends) / 2
+        assert Gaussian(0.5).mean_norm("Linf", dim) == pytest.approx(float(largest), rel=GAMMAS[dim])
+        # The largest of d exponentials: a harmonic number, as a sum of the waiting times between them.
+        assert Laplace(0.3).mean_norm("Linf", dim) == pytest.approx(0.3 * float(mp.harmonic(dim)), rel=GAMMAS[dim])
+    assert Laplace(0.3).mean_norm("L1", dim) == pytest.approx(0.3 * dim, rel=GAMMAS[dim])
+    assert Laplace(0.3).second_moment(dim) == pytest.approx(2 * 0.3**2, rel=GAMMAS[dim])
+    assert Gaussian(0.5).second_moment(dim) == pytest.approx(0.25, rel=GAMMAS[dim])
+
+
+@pytest.mark.parametrize("dim", [2, 64, 3072, LARGE_DIM])
+@pytest.mark.parametrize("family", [L1Exponential, L2Exponential, LinfExponential, MixedNorm])
+def test_twelve_below_the_dimension(family: type[SmoothingDistribution], dim: int) -> None:
+    """Near ``k = d`` the norm's law has 12 degrees of freedom (1 in two dimensions), whatever ``d``."""
+    left = min(dim - 1, 12)
+    noise = family(dim - left, 0.7)
+    with mp.workdps(40):
+        half = gamma_ratio(mp.mpf(left) / 2, mp.mpf(1) / 2) * mp.sqrt(2) * mp.mpf(0.7)
+        if family is L1Exponential:
+            assert noise.mean_norm("L1", dim) == pytest.approx(0.7 * left, rel=1e-13)
+            exact = mp.mpf(0.7) ** 2 * left * (left + 1) * 2 / (mp.mpf(dim) * (dim + 1))
+        elif family is L2Exponential:
+            assert noise.mean_norm("L2", dim) == pytest.approx(float(half), rel=1e-13)
+            exact = mp.mpf(0.7) ** 2 * left / dim
+        elif family is LinfExponential:
+            assert noise.mean_norm("Linf", dim) == pytest.approx(float(half), rel=1e-13)
+            exact = mp.mpf(0.7) ** 2 * left * (1 + (mp.mpf(dim) - 1) / 3) / dim
+        else:
+            assert noise.mean_norm("L2", dim) == pytest.approx(float(half), rel=1e-13)
+            exact = mp.mpf(0.7) ** 2 * left / dim
+    # Of the tilted family by quadrature: d times the rounding of log P(1/2, m²), which is near log(m).
+    rel = 1e-13 + (dim * 1e-16 if family is MixedNorm else 0.0)
+    assert noise.second_moment(dim) == pytest.approx(float(exact), rel=rel)
+
+
+# In the plane, by brute force ----------------------------------------------------------------------------------------
+
+
+def mean_in_the_plane(noise: SmoothingDistribution) -> dict[str, float]:
+    """Means under ``exp(log_prob)``: ``z = m (1, v²)`` over one octant, Gauss rules in ``v`` and ``log m``."""
+    gx, gw = np.polynomial.legendre.leggauss(24)
+    hx, hw = np.polynomial.legendre.leggauss(12)
+    v = (gx + 1) / 2
+    t, dt = v**2, v * gw
+    gap = 2 - noise.parameters.get("k", 0.0)
+    steps = np.concatenate([-np.geomspace(40 / gap + 5, 6.0, 60), np.linspace(-6.0, 8.0, 100)[1:]])
+    y = math.log(noise.length_scale) + (steps[:-1, None] + np.diff(steps)[:, None] * (hx + 1) / 2).ravel()
+    dy = (np.diff(steps)[:, None] * hw / 2).ravel()
+    m = np.exp(y)[:, None]
+    z = np.stack([np.broadcast_to(m, (len(y), len(t))), m * t], axis=-1)
+    density = noise.log_prob(torch.from_numpy(z.reshape(-1, 2))).numpy().reshape(z.shape[:2])
+    mass = 8 * np.exp(density + 2 * y[:, None]) * dt * dy[:, None]
+    values = {threat: np.linalg.norm(z, ord=order, axis=2) for threat, order in ORDERS.items()}
+    return {
+        "mass": float(mass.sum()),
+        "square": float((mass * (z**2).sum(2)).sum()) / 2,
+        **{threat: float((mass * value).sum()) for threat, value in values.items()},
+    }
+
+
+@each([case for case in CASES if case.dim == 2])
+def test_means_in_the_plane(noise: SmoothingDistribution, dim: int) -> None:
+    mean = mean_in_the_plane(noise)
+    # 1e-9: the rule in t at powers 0.7 and 1.5.
+    assert mean["mass"] == pytest.approx(1.0, rel=1e-9)
+    assert noise.second_moment(dim) == pytest.approx(mean["square"], rel=1e-9)
+    for threat in THREATS:
+        if states(noise, threat):
+            assert noise.mean_norm(threat, dim) == pytest.approx(mean[threat], rel=1e-9), threat
+
+
+@each([case for case in CASES if case.dim == 1])
+def test_in_one_dimension_all_norms_agree(noise: SmoothingDistribution, dim: int) -> None:
+    shape, power = mp.mpf(1 - noise.parameters.get("k", 0.0)), mp.mpf(noise.power)
+    with mp.workdps(30):
+        mean = float(gamma_ratio(shape / power, 1 / power) * mp.mpf(noise.scale) ** (1 / power))
+    for threat in THREATS:
+        if states(noise, threat):
+            assert noise.mean_norm(threat, dim) == pytest.approx(mean, rel=1e-12)  # quadrature to rounding
+
+
+# Monte Carlo ---------------------------------------------------------------------------------------------------------
+
+
+@each([case for case in SAMPLED if case.dim in (5, 64, 3072)])
+def test_means_of_draws(noise: SmoothingDistribution, dim: int) -> None:
+    """Standard scores; 130 cases of at most 4 means, each off by chance with probability 1e-8 in the normal limit.
+
+    The log of the norm's spread is small but for few degrees of freedom, where 20 000 draws make the limit good.
+    """
+    count = min(20_000, 300_000 // dim)
+    z = noise.sample((count, dim), generator=torch.Generator().manual_seed(11), dtype=torch.float64).numpy()
+    statistics = {"square": ((z**2).mean(1), noise.second_moment(dim))}
+    for threat in THREATS:
+        if states(noise, threat):
+            statistics[threat] = np.linalg.norm(z, ord=ORDERS[threat], axis=1), noise.mean_norm(threat, dim)
+    for name, (values, mean) in statistics.items():
+        score = (values.mean() - mean) / (values.std() / math.sqrt(count))
+        # Heavy right tails (d - k = 0.2) make the sample's own deviation an underestimate: twice the bound there.
+        heavy = values.std() > 2 * values.mean()
+        assert abs(score) < stats.norm.isf(5e-9) * (2 if heavy else 1), name
+
+
+# The direction -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("dim", [1, 2, 3, 10, 784, 3072, LARGE_DIM])
+def test_ball_volumes(dim: int) -> None:
+    with mp.workdps(40):
+        exact = {
+            1: dim * mp.log(2) - mp.loggamma(dim + 1),
+            2: mp.mpf(dim) / 2 * mp.log(mp.pi) - mp.loggamma(mp.mpf(dim) / 2 + 1),
+            math.inf: dim * mp.log(2),
+        }
+    for norm in NORMS:
+        assert sphere.log_ball_volume(norm, dim) == pytest.approx(float(exact[norm]), rel=4e-15, abs=1e-15)  # some eps
+
+
+@lru_cache
+def legendre(order: int) -> list[tuple[mp.mpf, mp.mpf]]:
+    """Nodes and weights of the Gauss rule on [0, 1], in 30 digits."""
+    with mp.workdps(30):
+        x = [mp.findroot(lambda t: mp.legendre(order, t), node) for node in np.polynomial.legendre.leggauss(order)[0]]
+        slopes = [order * (mp.legendre(order - 1, t) - t * mp.legendre(order, t)) / (1 - t * t) for t in x]
+        return [((1 + t) / 2, 1 / ((1 - t * t) * slope**2)) for t, slope in zip(x, slopes, strict=True)]
+
+
+def mean_root_of(log_laplace: Callable[[mp.mpf], mp.mpf], count: int, offset: int) -> mp.mpf:
+    """``E√Y = (2√π)^{-1} ∫ (1 - E e^{-sY}) s^{-3/2} ds`` in 30 digits, with ``s = e^v`` from e^{-90} to e^{90}."""
+    total = mp.mpf(0)
+    for low in range(-90, 90, 2):
+        for x, w in legendre(20):
+            v = low + 2 * x
+            s = mp.exp(v)
+            total -= 2 * w * mp.expm1(count * log_laplace(s) - s * offset) * mp.exp(-v / 2)
+    return total / (2 * mp.sqrt(mp.pi))
+
+
+@pytest.mark.parametrize("dim", [2, 64, LARGE_DIM])
+def test_euclidean_means_of_the_other_spheres(dim: int) -> None:
+    """Sums of squares of exponentials and of uniforms, by the same identity at 30 digits, with erfc and erf direct."""
+
+    def exponential(s: mp.mpf) -> mp.mpf:
+        x = 1 / (2 * mp.sqrt(s))
+        if x > 50:  # asymptotic series of erfcx, good to 1e-30 here
+            terms = (mp.fac2(2 * n - 1) * (-1) ** n / (2 * x * x) ** n for n in range(12))
+            return mp.log(mp.fsum(terms))
+        return mp.log(mp.sqrt(mp.pi) * x * mp.exp(x * x) * mp.erfc(x))
+
+    def uniform(s: mp.mpf) -> mp.mpf:
+        if s < mp.mpf("1e-10"):
+            return mp.log1p(-s / 3 + s * s / 10)
+        return mp.log(mp.sqrt(mp.pi) * mp.erf(mp.sqrt(s)) / (2 * mp.sqrt(s)))
+
+    with mp.workdps(30):
+        diamond = mean_root_of(exponential, dim, 0) / dim
+        cube = mean_root_of(uniform, dim - 1, 1)
+    # 1e-13: rounding of the logarithm at the joint of its two forms.
+    assert sphere.mean_norm(1, "L2", dim) == pytest.approx(float(diamond), rel=1e-13)
+    assert sphere.mean_norm(math.inf, "L2", dim) == pytest.approx(float(cube), rel=1e-13)
+
+
+@pytest.mark.parametrize("count", [1, 2, 7, 3072, LARGE_DIM])
+def test_mean_root_of_sums_with_closed_forms(count: int) -> None:
+    """Squares of normals give the chi law; exponentials ``E √Gamma(n) = Γ(n + 1/2)/Γ(n)``; constants themselves."""
+    with mp.workdps(30):
+        chi = float(mp.sqrt(2) * gamma_ratio(mp.mpf(count) / 2, mp.mpf(1) / 2))
+        gamma = float(gamma_ratio(mp.mpf(count), mp.mpf(1) / 2))
+    # 1e-13: some hundred roundings of an integrand that is smooth on the scale of the rule.
+    assert sphere.mean_root(lambda s: -0.5 * math.log1p(2 * s), count) == pytest.approx(chi, rel=1e-13)
+    assert sphere.mean_root(lambda s: -math.log1p(s), count) == pytest.approx(gamma, rel=1e-13)
+    assert sphere.mean_root(lambda s: 0.0, count, offset=1.0) == pytest.approx(1.0, rel=1e-13)
+    assert sphere.mean_root(lambda s: -1e-9 * s, count) == pytest.approx(math.sqrt(1e-9 * count), rel=1e-13)
+    assert sphere.mean_root(lambda s: -100.0 * s, count) == pytest.approx(math.sqrt(100.0 * count), rel=1e-13)
+
+
+# The maximum's law ---------------------------------------------------------------------------------------------------
+
+
+def exact_log_moments(power: float, k: float, dim: int, orders: tuple[float, ...]) -> list[mp.mpf]:
+    """``log ∫ m^{order-k} e^{-m^p} P(1/p, m^p)^{d-1} dm`` in 30 digits.
+
+    In ``y = log m``: where ``d m^p < 1e-32`` the power law is integrated in closed form, from there on by Gauss rules
+    on panels that are densest about the peak.
+    """
+    p, d = mp.mpf(power), mp.mpf(dim)
+    left = (mp.log(mp.mpf(10) ** -32) - mp.log(d)) / p
+
+    def log_density(y: mp.mpf) -> mp.mpf:
+        level = mp.exp(p * y)
+        return (1 - mp.mpf(k)) * y - level + (d - 1) * mp.log(mp.gammainc(1 / p, 0, level, regularized=True))
+
+    low, high = left, mp.log(200) / p
+    for _ in range(60):  # log-concave: the peak by thirds
+        third = (high - low) / 3
+        low, high = (low + third, high) if log_density(low + third) < log_density(high - third) else (low, high - third)
+    peak = (low + high) / 2
+    top = log_density(peak)
+
+    def end(sign: int) -> mp.mpf:
+        step = mp.mpf("0.001")
+        while log_density(peak + sign * step) > top - 75:
+            step *= mp.mpf("1.4")
+            if peak + sign * step < left:
+                return left
+        return peak + sign * step
+
+    start, stop = end(-1), end(1)
+    panels = [peak + (start - peak) * (mp.mpf(j) / 24) ** 2 for j in range(24, 0, -1)]
+    panels += [peak + (stop - peak) * (mp.mpf(j) / 24) ** 2 for j in range(25)]
+    rule = legendre(12)
+    totals = [mp.mpf(0)] * len(orders)
+    for a, b in itertools.pairwise(panels):
+        for x, w in rule:
+            y = a + (b - a) * x
+            value = w * (b - a) * mp.exp(log_density(y) - top)
+            totals = [total + value * mp.exp(order * y) for total, order in zip(totals, orders, strict=True)]
+    if start == left:
+        for i, order in enumerate(orders):
+            slope = d - mp.mpf(k) + order
+            totals[i] += mp.exp(slope * left - (d - 1) * mp.loggamma(1 + 1 / p) - top) / slope
+    return [mp.log(total) + top for total in totals]
+
+
+#: (power, k, dim): no tilt, a tiny one, half, and near ``d`` down to a tail that spans thousands of decades.
+EXTREME = [
+    (2, 0, 1), (0.7, 1e-9, 1), (3, 0.999, 1), (2, 1.8, 2), (0.7, 1.999, 2), (1.5, 4.999, 5), (2, 1e-9, 64),
+    (1, 63.5, 64), (2, 0, 3072), (0.7, 1536, 3072), (3, 3060, 3072), (2, 3071.999, 3072), (2, 0, LARGE_DIM),
+    (0.7, 0.5, LARGE_DIM), (2, 75264, LARGE_DIM), (3, LARGE_DIM - 12, LARGE_DIM), (2, LARGE_DIM - 1e-3, LARGE_DIM),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("power", "k", "dim"), EXTREME)
+def test_maximum_law_against_thirty_digits(power: float, k: float, dim: int) -> None:
+    law = MaximumLaw(power, k, dim)
+    with mp.workdps(30):
+        constant, first, second = exact_log_moments(power, k, dim, (0, 1, 2))
+        means = [float(mp.exp(value - constant)) for value in (first, second)]
+        coordinate = mp.log(2) + mp.loggamma(1 + 1 / mp.mpf(power))
+        whole = float(mp.log(2 * mp.mpf(dim)) + (dim - 1) * coordinate + constant)
+    # The exponent is computed to d times some eps of a logarithm near 1 (log Γ(1 + 1/p), log P).
+    rounding = 1e-13 + dim * 1e-14
+    assert law.log_total == pytest.approx(float(constant), abs=rounding + 1e-15 * abs(float(constant)))
+    assert log_normaliser(power, k, dim) == pytest.approx(whole, abs=rounding + 1e-15 * abs(whole))
+    assert law.mean(law.nodes) == pytest.approx(means[0], rel=rounding)
+    assert law.mean(law.nodes**2) == pytest.approx(means[1], rel=rounding)
+    assert law.mean(np.ones_like(law.nodes)) == pytest.approx(1.0, rel=1e-14)
+    noise = MaxTiltedExponential(power, k, 3.0)
+    assert noise.mean_norm("Linf", dim) == pytest.approx(means[0] * 3.0 ** (1 / power), rel=2 * rounding)
+
+
+@pytest.mark.parametrize(("power", "k", "dim"), [(2, 1.999, 2), (0.7, 63.99, 64), (2, 3071.999, 3072), (1, 4, 64)])
+def test_maximum_quantiles(power: float, k: float, dim: int) -> None:
+    """``P(m <= x)`` is ``x^{d-k}`` times a constant while ``d x^p`` is small, down to the smallest float."""
+    law = MaximumLaw(power, k, dim)
+    uniform = np.linspace(0, 1, 1001)
+    found = law.quantile(uniform)
+    assert np.all(np.diff(found) >= 0)
+    assert np.all(np.isfinite(found))
+    assert np.log(found[-1]) == pytest.approx(law.high, rel=1e-9)
+    with np.errstate(divide="ignore"):
+        y = np.log(found)
+    constant = -(dim - 1) * math.lgamma(1 + 1 / power) - law.log_total
+    small = (power * y + math.log(dim) < math.log(1e-12)) & (found > 1e-300)
+    assert small.sum() > 3 or dim - k > 1
+    leading = np.exp((dim - k) * y[small] + constant - math.log(dim - k))
+    assert leading == pytest.approx(uniform[small], rel=1e-8, abs=2e-12)  # 1e-12 is the inverse's own accuracy
+
+
+@pytest.mark.parametrize(("power", "k", "dim"), [(2, 0, 3072), (1, 0, 64), (3, 0, 2)])
+def test_maximum_quantiles_of_independent_coordinates(power: float, k: float, dim: int) -> None:
+    """Without a tilt ``P(m <= x) = P(|z_1| <= x)^d``."""
+    uniform = np.array([1e-9, 1e-3, 0.1, 0.5, 0.9, 0.999, 1 - 1e-9])
+    found = MaximumLaw(power, k, dim).quantile(uniform)
+    inside = np.exp(dim * np.log1p(-2 * stats.gennorm.sf(found, power)))
+    assert inside == pytest.approx(uniform, rel=0, abs=2e-12)  # 1e-12 is the inverse's own accuracy
+
+
+@pytest.mark.parametrize(("power", "k", "dim"), [(0.7, 0, 5), (2, 1.5, 2), (3, 63.9, 64), (2, 3060, 3072)])
+def test_radial_law_of_radial_noise(power: float, k: float, dim: int) -> None:
+    """The frozen law against ``∫ r^{d-k-1} exp(-r^p / scale) dr`` by quadrature in ``log r``."""
+    law = NormExponential(1, power, k, 0.7).radial_law(dim)
+    with mp.workdps(20):
+        p, gap, scale = mp.mpf(power), mp.mpf(dim) - mp.mpf(k), mp.mpf(0.7)
+
+        def log_density(y: mp.mpf) -> mp.mpf:
+            return gap * y - mp.exp(p * y) / scale
+
+        peak = mp.log(gap / p * scale) / p
+        width = 1 / mp.sqrt(p * gap)
+
+        def integral(high: mp.mpf, order: int = 0) -> mp.mpf:
+            edges = [high - 120 / gap] + [high - 12 * width * j / 12 for j in range(12, -1, -1)]
+            return mp.quad(lambda y: mp.exp(log_density(y) - log_density(peak) + order * y), sorted(edges))
+
+        top = peak + 12 * width + 3
+        whole = integral(top)
+        for quantile in (0.01, 0.5, 0.99):
+            x = float(law.ppf(quantile))
+            # 1e-9: gap times the rounding of scipy's own quantile.
+            assert float(integral(mp.log(x)) / whole) == pytest.approx(quantile, rel=1e-9)
+        mean = float(integral(top, 1) / whole)
+    assert float(law.mean()) == pytest.approx(mean, rel=1e-9)
+    for norm, threat in zip(NORMS, THREATS, strict=True):
+        noise = NormExponential(norm, power, k, 0.7)
+        assert noise.mean_norm(threat, dim) == pytest.approx(mean, rel=1e-9)
+
+
+# Scale ---------------------------------------------------------------------------------------------------------------
+
+
+@each(CASES)
+def test_with_second_moment(noise: SmoothingDistribution, dim: int) -> None:
+    for value in (1e-6, 1.0, 30.0):
+        scaled = noise.with_second_moment(value, dim)
+        assert type(scaled) is type(noise)
+        assert scaled.second_moment(dim) == pytest.approx(value, rel=1e-13)  # some eps
+        assert scaled.parameters.get("k") == noise.parameters.get("k")
+    again = noise.with_second_moment(noise.second_moment(dim), dim)
+    assert again.length_scale == pytest.approx(noise.length_scale, rel=1e-14)
+    factor = 2.5
+    wide = noise.rescaled(factor)
+    assert wide.second_moment(dim) == pytest.approx(factor**2 * noise.second_moment(dim), rel=1e-13)
+    for threat in THREATS:
+        if states(noise, threat):
+            assert wide.mean_norm(threat, dim) == pytest.approx(factor * noise.mean_norm(threat, dim), rel=1e-13)
+
+
+@each(CASES)
+def test_norms_are_in_order(noise: SmoothingDistribution, dim: int) -> None:
+    """``E‖z‖∞ <= E‖z‖₂ <= E‖z‖₁``, ``E‖z‖₁ <= √d E‖z‖₂`` and ``(E‖z‖₂)² <= d E z_1²``."""
+    mean = {threat: noise.mean_norm(threat, dim) for threat in THREATS if states(noise, threat)}
+    assert all(value > 0 for value in mean.values())
+    slack = 1 + 4 * GAMMAS[dim]
+    assert mean["Linf"] <= mean["L1"] * slack
+    if "L2" in mean:
+        assert mean["Linf"] <= mean["L2"] * slack
+        assert mean["L2"] <= mean["L1"] * slack
+        assert mean["L1"] <= math.sqrt(dim) * mean["L2"] * slack
+        assert mean["L2"] ** 2 <= dim * noise.second_moment(dim) * slack**2
+
+
+@pytest.mark.parametrize("value", [0, -1.0, math.nan, math.inf])
+def test_second_moments_that_are_none(value: float) -> None:
+    with pytest.raises(ParameterError, match="second moment"):
+        Gaussian(0.5).with_second_moment(value, 3)
+
+
+def test_reference_scales() -> None:
+    """Scales at which the noise has rms 1 (mean of ``|z_i|`` 1 for the 1-norm) per coordinate, to the digits given."""
+    assert math.sqrt(L2Exponential(250, 1.0433550).second_moment(3072)) == pytest.approx(1.0, abs=5e-8)
+    assert L1Exponential(250, 1.0885897).mean_norm("L1", 3072) / 3072 == pytest.approx(1.0, abs=5e-8)
+    assert math.sqrt(MixedNorm(250, 1.0).second_moment(3072)) == pytest.approx(0.95845, abs=5e-6)
+
+
+def test_euclidean_mean_of_tilted_noise_of_another_power_is_not_stated() -> None:
+    with pytest.raises(ParameterError, match="mean norm"):
+        MaxTiltedExponential(3, 1, 1).mean_norm("L2", 5)
