@@ -107,10 +107,15 @@ def predicted(votes: Counts, alpha: float) -> Outcome:
     The top class is returned if a two-sided binomial test tells it from the runner-up (Hung & Fithian 2019; Cohen,
     Rosenfeld & Kolter 2019, PREDICT).
     """
-    if not 0.0 < alpha < 1.0:
-        raise ParameterError(f"alpha must lie between 0 and 1, not {alpha!r}")
+    check_alpha(alpha)
     order = np.argsort(-votes, kind="stable")
     first, second = int(votes[order[0]]), int(votes[order[1]])
     significant = stats.binomtest(first, first + second, 0.5).pvalue <= alpha
     prediction = int(order[0]) if significant else None
     return Outcome(prediction, votes, int(votes.sum()), math.nan, 0.0, judge(prediction, None))
+
+
+def check_alpha(alpha: float) -> None:
+    """Raise ParameterError unless ``alpha`` is a number between 0 and 1."""
+    if isinstance(alpha, bool) or not isinstance(alpha, int | float) or not 0.0 < alpha < 1.0:
+        raise ParameterError(f"alpha must lie between 0 and 1, not {alpha!r}")

@@ -14,7 +14,7 @@ from rs_plugin.certificates import certificate
 from rs_plugin.distributions.base import SmoothingDistribution
 from rs_plugin.errors import InputError, ParameterError
 from rs_plugin.estimation import AlphaBudget, least_trials
-from rs_plugin.outcomes import Outcome, fixed_outcomes, predicted
+from rs_plugin.outcomes import Outcome, check_alpha, fixed_outcomes, predicted
 from rs_plugin.streams import CHUNK, Stream, make_generator
 from rs_plugin.voting import Counts, DrawRange, VoteCounter, block_rows, check_scores, single_threaded
 
@@ -39,9 +39,9 @@ class SmoothedClassifier(nn.Module):
             raise ParameterError(f"base must be a torch.nn.Module, not {base!r}")
         if not isinstance(noise, SmoothingDistribution):
             raise ParameterError(f"noise must be a SmoothingDistribution, not {noise!r}; parse_noise makes one of text")
-        if isinstance(num_classes, bool) or num_classes != int(num_classes) or num_classes < 2:
+        if isinstance(num_classes, bool) or not isinstance(num_classes, int | np.integer) or num_classes < 2:
             raise ParameterError(f"num_classes must be a whole number of 2 or more, not {num_classes!r}")
-        if bank != int(bank) or bank < 1:
+        if isinstance(bank, bool) or not isinstance(bank, int | np.integer) or bank < 1:
             raise ParameterError(f"bank must be a positive number of draws, not {bank!r}")
         self.base = base.eval()
         self.noise = noise
@@ -80,6 +80,7 @@ class SmoothedClassifier(nn.Module):
             seed: of the draws; image ``i`` of ``x`` has index ``i``.
         """
         _check_positive("n", n)
+        check_alpha(alpha)
         return [predicted(counts[0], alpha) for counts in self._count(x, [DrawRange(Stream.ESTIMATION, 0, n)], seed)]
 
     def certify(
@@ -178,10 +179,7 @@ def check_budget(n0: int, n: int, alpha: float) -> None:
     """Raise ParameterError unless the draws can at least show a prediction at ``alpha``."""
     _check_positive("n0", n0)
     _check_positive("n", n)
-    if n >= CHUNK << 28:
-        raise ParameterError(f"n = {n} is beyond the {(CHUNK << 28) - 1} draws that one image has streams for")
-    if isinstance(alpha, bool) or not isinstance(alpha, int | float) or not 0.0 < alpha < 1.0:
-        raise ParameterError(f"alpha must lie between 0 and 1, not {alpha!r}")
+    check_alpha(alpha)
     least = least_trials(0.5, alpha)
     if n < least:
         raise ParameterError(
@@ -193,3 +191,5 @@ def check_budget(n0: int, n: int, alpha: float) -> None:
 def _check_positive(name: str, value: int) -> None:
     if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < 1:
         raise ParameterError(f"{name} must be a positive whole number, not {value!r}")
+    if value >= CHUNK << 28:
+        raise ParameterError(f"{name} = {value} is beyond the {(CHUNK << 28) - 1} draws of one stream of an image")

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import difflib
 import math
-from typing import Final, Literal, TypeAlias, cast
+from typing import Final, Literal, TypeAlias
 
 from rs_plugin.errors import UnknownNameError
 
@@ -22,8 +22,9 @@ def parse_threat(name: str) -> Threat:
     Raises:
         UnknownNameError: ``name`` is not one of ``"L1"``, ``"L2"``, ``"Linf"``.
     """
-    if name in THREATS:
-        return cast(Threat, name)
+    for threat in THREATS:
+        if threat == name:
+            return threat
     by_lower = {threat.lower(): threat for threat in THREATS}
     close = difflib.get_close_matches(str(name).lower().replace("_", ""), list(by_lower), n=1, cutoff=0.3)
     hint = f" Did you mean {by_lower[close[0]]!r}?" if close else ""

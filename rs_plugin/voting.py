@@ -17,7 +17,7 @@ from rs_plugin.errors import ModelError
 from rs_plugin.streams import CHUNK, Stream, chunk_seed
 
 _BLOCK_VALUES: Final = 1 << 20
-_BLOCK_ROWS: Final = 1280
+_BLOCK_ROWS: Final = 384  # activations of larger blocks no longer stay in the cache
 
 Counts = NDArray[np.int64]
 

@@ -9,7 +9,7 @@ from typing import Any, Final, Literal, TypeAlias, cast
 
 import numpy as np
 import torch
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 from rs_plugin.certificates.bounds import Bounds
 from rs_plugin.certificates.curves import CurveKey
@@ -26,6 +26,10 @@ METHODS: Final[tuple[str, ...]] = ("auto", "closed_form", "exact", "dual", "mont
 #: Defaults of the Monte-Carlo methods.
 DEFAULT_DRAWS: Final = 100_000
 DEFAULT_ALPHA: Final = 1e-4
+
+#: Of the search for two-sided radii: relative distance at which it ends, and its longest.
+_CLOSE: Final = 1e-6
+_HALVINGS: Final = 60
 
 
 @dataclass(frozen=True)
@@ -116,8 +120,10 @@ class Certificate:
         flat_p, flat_q = p.ravel(), q.ravel()
         result = self._binary_radius(flat_p)
         better = np.flatnonzero((flat_q < 1.0 - flat_p) & (flat_p > flat_q))
-        for i in better:
-            result[i] = max(result[i], self._two_sided_radius(float(flat_p[i]), float(flat_q[i])))
+        if len(better):
+            pairs, where = np.unique(np.stack([flat_p[better], flat_q[better]]), axis=1, return_inverse=True)
+            found = self._two_sided_radius(pairs[0], pairs[1])[where.ravel()]
+            result[better] = np.maximum(result[better], found)
         result[flat_p <= flat_q] = 0.0
         return _shaped(result.reshape(p.shape))
 
@@ -196,19 +202,38 @@ class Certificate:
             result[inner] = np.max(values, axis=0)
         return np.asarray(result)
 
-    def _two_sided_radius(self, p: float, q: float) -> float:
-        """Return the largest ``r`` found with ``L(p; r) + L(1 - q; r) > 1``, each trial evaluated safely."""
-        at = np.array([p, step_down(1.0 - q, 1)])
-        if at[0] + at[1] <= 1.0 or at[0] <= 0.0:
-            return 0.0
-        if at[0] >= 1.0 and self.failure_probability == 0.0:
-            return math.inf
+    def _two_sided_radius(self, p: Array, q: Array) -> Array:
+        """Return the largest radii found with ``L(p; r) + L(1 - q; r) > 1``, each evaluated safely; ``p > q``.
 
-        def holds(r: float) -> bool:
-            total = self._lower_bound(at, np.full(2, r)).sum()
-            return bool(total > 1.0 + 4e-16)
+        ``L(1 - q; r)``, the larger, must exceed 1/2, so the binary radius of ``1 - q`` is the end of the search. False
+        position in turn with bisection, so that neither a curved nor a stepped bound keeps it from closing in.
+        """
+        other = step_down(1.0 - q, 1)
 
-        return _last_true(holds, self.noise.length_scale)
+        def excess(rows: NDArray[np.intp], r: Array) -> Array:
+            total = self._lower_bound(np.concatenate([p[rows], other[rows]]), np.concatenate([r, r]))
+            return np.asarray(total[: len(rows)] + total[len(rows) :] - 1.0 - 4e-16)
+
+        rows = np.arange(len(p))
+        low = self._binary_radius(p)
+        high = np.minimum(self._binary_radius(other), 1e300)
+        at_low = np.where(low > 0.0, np.inf, p + other - 1.0)
+        at_high = np.where(np.isinf(low), np.inf, excess(rows, high))
+        low = np.where(at_high > 0.0, np.maximum(low, high), low)
+        for trial in range(_HALVINGS):
+            rows = np.flatnonzero((high > low * (1.0 + _CLOSE)) & (high > 1e-290))
+            if len(rows) == 0:
+                break
+            with np.errstate(divide="ignore", invalid="ignore"):
+                share = at_low[rows] / (at_low[rows] - at_high[rows])
+            usable = np.isfinite(share) & (share > 0.0) & (trial % 3 != 2)
+            share = np.where(usable, np.clip(share, 0.3 * _CLOSE, 1.0 - 0.3 * _CLOSE), 0.5)
+            middle = low[rows] + share * (high[rows] - low[rows])
+            value = excess(rows, middle)
+            holds = value > 0.0
+            low[rows[holds]], at_low[rows[holds]] = middle[holds], value[holds]
+            high[rows[~holds]], at_high[rows[~holds]] = middle[~holds], value[~holds]
+        return np.asarray(low)
 
 
 def certificate(
@@ -327,25 +352,6 @@ def _unsupported(noise: SmoothingDistribution, threat: Threat, dim: int, method:
         f"no {method} certificate of {noise} for {threat} in {dim} dimensions is known; its worst shift is proven for "
         f"{rules}: method='monte_carlo' or method='dual' serves {threat} from these"
     )
-
-
-def _last_true(holds: Callable[[float], bool], start: float) -> float:
-    """Return a point where a predicate that turns false once is true, within 1e-9 of the last such, 0 if none."""
-    low, high = 0.0, start
-    while holds(high):
-        low, high = high, 2.0 * high
-        if high > 1e15 * start:
-            return low
-    if low == 0.0:
-        while not holds(high / 4.0):
-            high /= 4.0
-            if high < 1e-12 * start:
-                return 0.0
-        low = high / 4.0
-    while high - low > 1e-9 * high:
-        middle = 0.5 * (low + high)
-        low, high = (middle, high) if holds(middle) else (low, middle)
-    return low
 
 
 def _checked_radius(radius: ArrayLike) -> Array:

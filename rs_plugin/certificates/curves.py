@@ -11,7 +11,6 @@ import hashlib
 import math
 import os
 import tempfile
-import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -67,7 +66,8 @@ class Curve:
         """Return whether the arrays can be interpolated."""
         columns = (self.radius, self.tau, self.required)
         return (
-            len({len(column) for column in columns}) == 1
+            all(column.ndim == 1 for column in columns)
+            and len({len(column) for column in columns}) == 1
             and len(self.radius) > 3
             and all(bool(np.isfinite(column).all()) for column in columns)
             and bool((np.diff(self.radius) > 0).all() and (np.diff(self.required) > 0).all())
@@ -78,9 +78,9 @@ class Curve:
 def load_curve(key: CurveKey) -> Curve | None:
     """Return the stored curve, or None where there is none that can be used."""
     try:
-        with np.load(key.path, allow_pickle=False) as file:
+        with key.path.open("rb") as stream, np.load(stream, allow_pickle=False) as file:
             curve = Curve(*(np.asarray(file[name], dtype=np.float64) for name in ("radius", "tau", "required")))
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+    except Exception:  # a damaged archive raises nearly anything, and none of it matters
         return None
     return curve if curve.is_usable() else None
 
@@ -90,6 +90,10 @@ def save_curve(key: CurveKey, curve: Curve) -> None:
     with contextlib.suppress(OSError):
         key.path.parent.mkdir(parents=True, exist_ok=True)
         handle, name = tempfile.mkstemp(dir=key.path.parent, suffix=".tmp")
-        with os.fdopen(handle, "wb") as file:
-            np.savez(file, radius=curve.radius, tau=curve.tau, required=curve.required)
-        Path(name).replace(key.path)
+        try:
+            with os.fdopen(handle, "wb") as file:
+                np.savez(file, radius=curve.radius, tau=curve.tau, required=curve.required)
+            Path(name).replace(key.path)
+        except OSError:
+            Path(name).unlink(missing_ok=True)
+            raise

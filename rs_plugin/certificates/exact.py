@@ -272,7 +272,8 @@ class ClosedFormBounds(ExactBounds):
     def radius(self, p: Array) -> Array:
         """Return the inverse of ``p*`` rounded down."""
         # Near p = 1/2 the inverse is as exact as p - 1/2, whatever its own size.
-        return np.asarray(np.maximum(self._closed.radius(p) * (1.0 - 1e-14) - 1e-15, 0.0))
+        # The steps keep the required probability of what is returned, which is rounded up, below p.
+        return np.asarray(np.maximum(self._closed.radius(step_down(p, 32)) * (1.0 - 1e-14) - 1e-15, 0.0))
 
     def lower_bound(self, p: Array, radius: Array) -> Array:
         """Return ``L`` rounded down."""

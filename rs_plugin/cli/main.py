@@ -81,7 +81,7 @@ def _with_config(parser: argparse.ArgumentParser, words: list[str]) -> list[str]
         return words
     subcommand = next((word for word in words if not word.startswith("-")), "")
     actions = {a.dest: a for a in parser._actions if isinstance(a, argparse._SubParsersAction)}
-    chosen = actions["subcommand"].choices.get(subcommand)  # type: ignore[union-attr]
+    chosen = actions["subcommand"].choices.get(subcommand)
     if chosen is None:
         return words
     flags = {a.option_strings[-1].lstrip("-"): a for a in chosen._actions if a.option_strings and a.dest != "config"}

@@ -120,8 +120,8 @@ class MaxTiltedExponential(SmoothingDistribution):
             truncated_normal_(out, size * math.sqrt(2.0), generator).mul_(self.length_scale / math.sqrt(2.0))
         elif self.power == 1.0:
             symmetric_uniform_(out, generator)
-            inside = -torch.expm1(-size).to(out.dtype).view(-1, 1)
-            magnitude = out.abs().mul_(-inside).log1p_().neg_().mul_(self.length_scale)
+            inside = torch.expm1(-size).to(out.dtype).view(-1, 1)
+            magnitude = out.abs().mul_(inside).add_(1.0).log_().mul_(-self.length_scale)
             torch.copysign(magnitude, out, out=out)
         else:
             self._fill_by_quantile(out, size, generator)

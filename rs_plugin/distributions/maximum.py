@@ -2,7 +2,8 @@
 
 In units of ``scale^{1/power}`` the maximum ``m`` has density ``∝ m^{-k} exp(-m^p) P(1/p, m^p)^{d-1}``, ``P`` the
 regularised lower incomplete gamma function. In ``x = log m`` this density is log-concave (each factor is), which makes
-its bulk easy to find; it falls like ``exp((d - k) x)`` to the left, far below the smallest float when ``k`` nears ``d``.
+its bulk easy to find; it falls like ``exp((d - k) x)`` on the left, far below the smallest float when ``k`` nears
+``d``.
 """
 
 from __future__ import annotations

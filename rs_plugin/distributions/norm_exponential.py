@@ -139,9 +139,9 @@ class NormExponential(SmoothingDistribution):
         return -self.k * torch.log(q) - q**self.power / self.scale if self.k else -(q**self.power) / self.scale
 
     def log_normaliser(self, dim: int) -> float:
-        """Return ``log ∫ ‖z‖^{-k} exp(-‖z‖^power / scale) dz``, ``= log(d V_d scale^a Γ(a) / power)``, ``a = (d-k)/power``.
+        """Return ``log ∫ ‖z‖^{-k} exp(-‖z‖^power / scale) dz = log(d V_d scale^a Γ(a) / power)``.
 
-        ``V_d`` is the volume of the norm's unit ball.
+        Here ``a = (d - k) / power``, and ``V_d`` is the volume of the norm's unit ball.
         """
         self.check_dim(dim)
         shape = (dim - self.k) / self.power

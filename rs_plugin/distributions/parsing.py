@@ -44,7 +44,8 @@ def parse_noise(text: str) -> SmoothingDistribution:
     except (SyntaxError, ValueError, MemoryError, RecursionError):  # the last two: nested too deeply
         call = None
     if not isinstance(call, ast.Call) or not isinstance(call.func, ast.Name) or any(not k.arg for k in call.keywords):
-        raise ParameterError(f"noise {text!r} is not of the form name(parameter=number, ...), as in gaussian(sigma=0.5)")
+        form = "name(parameter=number, ...), as in gaussian(sigma=0.5)"
+        raise ParameterError(f"noise {text!r} is not of the form {form}")
     family = distributions.get(call.func.id)
     positional = [_number(node, text) for node in call.args]
     named = {str(keyword.arg): _number(keyword.value, text) for keyword in call.keywords}

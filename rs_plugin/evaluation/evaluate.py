@@ -185,7 +185,7 @@ class _Work:
         alpha: float,
     ) -> None:
         self._data, self._counter, self._n0, self._n, self._seed = data, counter, n0, n, seed
-        self._required, self._alpha = required, alpha
+        self._required, self._alpha, self._classes = required, alpha, data.num_classes
         self._looks = look_schedule(CHUNK, n, _GROWTH) if required is not None else ()
 
     def count(self, position: int) -> ImageVotes:
@@ -204,7 +204,7 @@ class _Work:
 
     def _until_decided(self, image: Tensor, index: int, chosen: int) -> np.ndarray[Any, Any]:
         assert self._required is not None
-        votes, seen = np.int64(0), 0
+        votes, seen = np.zeros(self._classes, dtype=np.int64), 0
         for look in self._looks:
             (more,) = self._counter.count(image, index, self._seed, [DrawRange(Stream.ESTIMATION, seen, look)])
             votes, seen = votes + more, look

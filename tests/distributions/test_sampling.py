@@ -1,4 +1,4 @@
-"""The law of the draws against oracles derived here, and the contract of ``sample``.
+"""The law of the draws against oracles derived here.
 
 Every statistical check has a fixed seed and fails by chance with probability at most 1e-8; with fewer than 6000 of
 them the whole file fails by chance with probability below 1e-4 on another stream of random numbers.
@@ -7,7 +7,6 @@ them the whole file fails by chance with probability below 1e-4 on another strea
 from __future__ import annotations
 
 import math
-import random
 from collections.abc import Callable
 
 import numpy as np
@@ -26,8 +25,6 @@ from rs_plugin.distributions import (
     NormExponential,
     SmoothingDistribution,
 )
-from rs_plugin.distributions.base import BLOCK_VALUES
-from rs_plugin.errors import ParameterError
 from tests.cases import SAMPLED, Case, each
 
 FAILURE = 1e-8
@@ -331,113 +328,3 @@ def test_one_dimension_survives_normal_draws_of_zero(monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(torch.Tensor, "normal_", lambda self, generator: self.zero_())
     z = L2Exponential(0.5, 1.0).sample((100, 1), generator=generator())
     assert torch.isfinite(z).all()
-
-
-# The contract of sample ----------------------------------------------------------------------------------------------
-
-CONTRACT = [
-    Gaussian(0.5), Laplace(0.3), L1Exponential(3, 0.3), L2Exponential(3, 0.5), LinfExponential(3, 2.0),
-    MixedNorm(3, 0.5), NormExponential(2, 3, 0.5, 0.7), MaxTiltedExponential(1, 3, 0.7), MaxTiltedExponential(3, 3, 1),
-]  # fmt: skip
-
-
-@pytest.mark.parametrize("noise", CONTRACT, ids=str)
-class TestContract:
-    """What every family's ``sample`` promises."""
-
-    def test_same_state_same_draws(self, noise: SmoothingDistribution) -> None:
-        one, two = generator(1), generator(1)
-        first = noise.sample((7, 12), generator=one)
-        assert torch.equal(first, noise.sample((7, 12), generator=two))
-        following = noise.sample((7, 12), generator=one)
-        assert not torch.equal(first, following)
-        assert torch.equal(following, noise.sample((7, 12), generator=two))
-        assert not torch.equal(first, noise.sample((7, 12), generator=generator(2)))
-
-    def test_event_shape_does_not_matter(self, noise: SmoothingDistribution) -> None:
-        flat = noise.sample((5, 12), generator=generator())
-        image = noise.sample((5, 3, 2, 2), generator=generator())
-        assert image.shape == (5, 3, 2, 2)
-        assert torch.equal(flat, image.reshape(5, 12))
-
-    def test_whole_blocks_are_a_prefix(self, noise: SmoothingDistribution) -> None:
-        dim = 4096
-        rows = BLOCK_VALUES // dim
-        few = noise.sample((rows, dim), generator=generator())
-        more = noise.sample((2 * rows + 3, dim), generator=generator())
-        assert torch.equal(few, more[:rows])
-        assert len({tuple(row[:4].tolist()) for row in more}) == len(more)
-
-    def test_an_event_larger_than_a_block(self, noise: SmoothingDistribution) -> None:
-        z = noise.sample((2, BLOCK_VALUES + 1), generator=generator())
-        assert z.shape == (2, BLOCK_VALUES + 1)
-        assert torch.isfinite(z).all()
-        assert not torch.equal(z[0], z[1])
-
-    def test_dtypes(self, noise: SmoothingDistribution) -> None:
-        default = noise.sample((50, 12), generator=generator())
-        assert default.dtype == torch.get_default_dtype() == torch.float32
-        assert noise.sample((50, 12), generator=generator(), dtype=torch.float64).dtype == torch.float64
-        for half in (torch.bfloat16, torch.float16):
-            drawn = noise.sample((50, 12), generator=generator(), dtype=half)
-            assert drawn.dtype == half
-            assert torch.equal(drawn, default.to(half))
-            assert torch.isfinite(drawn).all()
-
-    def test_default_dtype_is_followed(self, noise: SmoothingDistribution) -> None:
-        torch.set_default_dtype(torch.float64)
-        try:
-            assert noise.sample((2, 12), generator=generator()).dtype == torch.float64
-        finally:
-            torch.set_default_dtype(torch.float32)
-
-    def test_device_and_layout(self, noise: SmoothingDistribution) -> None:
-        z = noise.sample((4, 12), generator=generator(), device="cpu")
-        assert z.device.type == "cpu"
-        assert z.is_contiguous()
-        assert not z.requires_grad
-        assert noise.sample((4, 12), generator=generator(), device="meta").device.type == "meta"
-
-    def test_no_draws(self, noise: SmoothingDistribution) -> None:
-        assert noise.sample((0, 12), generator=generator()).shape == (0, 12)
-
-    def test_global_generators_are_left_alone(self, noise: SmoothingDistribution) -> None:
-        before = torch.get_rng_state(), np.random.get_state()[1].copy(), random.getstate()  # noqa: NPY002
-        noise.sample((50, 12), generator=generator())
-        assert torch.equal(before[0], torch.get_rng_state())
-        assert np.array_equal(before[1], np.random.get_state()[1])  # noqa: NPY002
-        assert before[2] == random.getstate()
-
-    def test_generator_is_required(self, noise: SmoothingDistribution) -> None:
-        with pytest.raises(TypeError, match="generator"):
-            noise.sample((2, 12))  # type: ignore[call-arg]
-        for wrong in (None, 0, np.random.default_rng(0)):
-            with pytest.raises(ParameterError, match="generator"):
-                noise.sample((2, 12), generator=wrong)  # type: ignore[arg-type]
-
-    @pytest.mark.parametrize("shape", [(), (5,), (5, 0), (5, 3, 0), (-1, 5)])
-    def test_shapes_that_are_no_batch_of_events(self, noise: SmoothingDistribution, shape: tuple[int, ...]) -> None:
-        with pytest.raises(ParameterError, match="shape"):
-            noise.sample(shape, generator=generator())
-
-    def test_types_that_are_not_floating(self, noise: SmoothingDistribution) -> None:
-        with pytest.raises(ParameterError, match="int32"):
-            noise.sample((2, 12), generator=generator(), dtype=torch.int32)
-
-
-@each(SAMPLED)
-def test_draws_are_finite_in_half_precision(noise: SmoothingDistribution, dim: int) -> None:
-    z = noise.sample((3, dim), generator=generator(8), dtype=torch.bfloat16)
-    assert torch.isfinite(z).all()
-
-
-@pytest.mark.parametrize("family", [L1Exponential, L2Exponential, LinfExponential, MixedNorm])
-@pytest.mark.parametrize("k", [3, 3.5, 1000])
-def test_k_at_or_above_the_dimension_is_refused(family: type[SmoothingDistribution], k: float) -> None:
-    noise = family(k, 1.0)
-    with pytest.raises(ParameterError, match=rf"k = {k:g} .* d = 3.*0 <= k < 3"):
-        noise.sample((2, 3), generator=generator())
-    with pytest.raises(ParameterError, match="d = 3"):
-        noise.sample((2, 1, 3, 1), generator=generator())
-    if k < 4:
-        assert noise.sample((2, 2, 2), generator=generator()).shape == (2, 2, 2)

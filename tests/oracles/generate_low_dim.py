@@ -9,12 +9,13 @@ is integrated out exactly. d = 2 is one adaptive integral per edge of the square
 
 from __future__ import annotations
 
+import json
 import sys
 
 import numpy as np
 from check_radius_first import law as radius_first
 from generate_high_dim import SingleNorm, from_text
-from oracle_common import Ray, adaptive, changes, graded, merge, minus_median, name, ray_probability, upper, upper_beside
+from oracle_common import KEYS, REFERENCE, Ray, adaptive, changes, graded, merge, minus_median, name, ray_probability, upper, upper_beside
 from scipy import special
 from scipy.special import ndtr
 
@@ -134,16 +135,20 @@ def label(norm: str, power: float, k: float, scale: float) -> tuple[str, float]:
 
 def main(dims: list[int]) -> None:
     """Write the low-dimensional single-norm cases of ``p_star``."""
+    done = {tuple(c[k] for k in KEYS["p_star"]) for c in json.loads(REFERENCE.read_text())["p_star"]}  # resume
     for d in dims:
-        ks = {1: (0, 0.3, 0.9), 2: (0, 0.5, 1, 1.8), 3: (0, 1, 2.7)}[d]
+        ks = {1: (0, 0.3, 0.9), 2: (0, 0.5, 1.8), 3: (0, 1, 2.7)}[d]
         for norm, threat in (("L1", "L1"), ("L2", "L2"), ("Linf", "Linf"), ("Linf", "L1")):
             if d == 1 and norm != "L2":
                 continue
             for power in (2.0, 1.0, 0.7, 3.0):
                 cases, worst = [], 0.0
                 for k in ks:
-                    for r in (0.4, 1.2) if power == 3.0 else (0.05, 0.4, 1.2, 4.0 if power < 2 and k < 1 else 2.0):
+                    radii = (0.05, 0.4, 1.2, 4.0 if power < 2 and k < 1 else 2.0)
+                    for r in radii if power in (1.0, 2.0) else radii[1:3]:
                         noise, scale = label(norm, power, k, 1.0 if k != ks[1] else 0.6)
+                        if (noise, threat, d, r) in done:
+                            continue
                         F = SingleNorm(norm, power, k, scale, d, threat).cdf(r)
                         x = minus_median(F)
                         value, gap, routes = upper_beside(F, x), 0.0, ["angle first"]

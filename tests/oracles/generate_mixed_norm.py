@@ -199,29 +199,29 @@ class Mixed:
     def _inner3(self, x, t, r):
         """The same for n = 0 and 1, where the CDF jumps or has kinks: an adaptive integral over e for every m."""
         out = np.zeros(x.size)
-        for i, m in enumerate(np.exp(x)):
-            def parts(e, m=m):
-                left, right = self._targets(m, e, t)
-                return -left - 2 * e, right - 2 * e
+        for i, m in enumerate(np.exp(x)):  # e = m y, so that the integrand m^2 w stays of order 1
+            def parts(y, m=m):
+                left, right = self._targets(np.full_like(y, m), m * y, t)
+                return -left - 2 * m * y, right - 2 * m * y
 
-            def sign(e, m=m):
-                p = parts(e)
+            def sign(y, m=m):
+                p = parts(y)
                 if self.n == 0:
                     return (p[0] < 0) + 2 * (p[1] < 0)
-                return sum(c * v for c, v in zip((1, 2, 4, 8), (p[0] < m, p[0] < 2 * e - m, p[1] < m,
-                                                                p[1] < 2 * e - m), strict=True))
+                a = m * (2 * y - 1)
+                return (p[0] < m) + 2 * (p[0] < a) + 4 * (p[1] < m) + 8 * (p[1] < a)
 
-            def f(e, m=m):
+            def f(y, m=m):
+                a, b = m * (2 * y - 1), np.full_like(y, m)
                 if self.n == 0:
-                    q = [(s >= 0).astype(float) for s in parts(e)]
-                    return np.exp(self.log_w(np.full_like(e, m), e)) * (1 - q[0] + q[1])
-                a = 2 * e - m
-                mass = np.exp(log_mass(a, np.full_like(e, m)))
-                q = [np.clip((ndtr(np.clip(s, a, m)) - ndtr(a)) / mass, 0, 1) for s in parts(e)]
-                return np.exp(self.log_w(np.full_like(e, m), e)) * (1 - q[0] + q[1])
-            edges = [0.0, m * (1 - 1e-13)] + ([r] if r < m else [])
+                    q = [(s >= 0).astype(float) for s in parts(y)]
+                else:
+                    mass = np.exp(log_mass(a, b))
+                    q = [np.clip((ndtr(np.clip(s, a, b)) - ndtr(a)) / mass, 0, 1) for s in parts(y)]
+                return m * m * np.exp(self.log_w(b, m * y)) * (1 - q[0] + q[1])
+            edges = [0.0, 1 - 1e-13] + ([r / m] if r < m else [])
             grid = np.unique(np.concatenate([np.linspace(0, edges[1], 60), edges, np.array(edges[2:]) * (1 + 1e-12)]))
-            out[i] = m * adaptive(f, [*edges, *changes(sign, grid)], self.tol / 10)
+            out[i] = adaptive(f, [*edges, *changes(sign, np.minimum(grid, edges[1]))], self.tol / 10, 30)
         return out
 
     def cdf(self, r: float):

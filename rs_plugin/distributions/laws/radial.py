@@ -146,7 +146,8 @@ class RadialLaw(LogRatioLaw):
 
     def _spherical(self, log_growth: Array, log_rho: Array, rho: Array) -> _Conditional:
         # ‖z - δ‖² = R² - 2 R r cos θ + r² < q² where cos θ > (ρ - (q²/R² - 1)/ρ) / 2; (1 + cos θ)/2 is a Beta variable.
-        cosine = 0.5 * (rho - np.expm1(np.minimum(2.0 * log_growth, 600.0)) / rho)
+        with np.errstate(over="ignore"):
+            cosine = 0.5 * (rho - np.expm1(np.minimum(2.0 * log_growth, 600.0)) / rho)
         half = 0.5 * (self.dim - 1)
         value = special.betainc(half, half, np.clip(0.5 - 0.5 * cosine, 0.0, 1.0))
         value = np.where(log_rho > 40.0, log_growth > log_rho, value)  # r beyond all rounding larger than R

@@ -91,7 +91,9 @@ def sum_limit(count: int, low: Array, high: Array, side: float) -> Array:
     mean = np.where(width > 1e-3, mean, 0.5 * (low + high))  # within width² of the truth, far inside the margin below
     mean = np.clip(mean, low, high)
     spread = (_DEVIATIONS + 0.5) * np.sqrt(count * np.minimum(0.5, 0.25 * width**2))
-    return np.maximum(count * low, count * mean - spread) if side < 0 else np.minimum(count * high, count * mean + spread)
+    if side < 0:
+        return np.asarray(np.maximum(count * low, count * mean - spread))
+    return np.asarray(np.minimum(count * high, count * mean + spread))
 
 
 def _pair_tail(low: Array, high: Array, threshold: Array) -> tuple[Array, Array]:

@@ -1,0 +1,555 @@
+"""Evaluations: what may change their votes and what may not, and what they say about them."""
+
+from __future__ import annotations
+
+import re
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from scipy import stats
+
+import rs_plugin
+from rs_plugin.distributions import Gaussian, MixedNorm
+from rs_plugin.errors import (
+    InputError,
+    ModelError,
+    ParameterError,
+    StoreError,
+    UncertifiableRadiusWarning,
+    UnknownNameError,
+)
+from rs_plugin.evaluation import VoteStore, evaluate, recertify
+from rs_plugin.evaluation.fingerprint import model_fingerprint
+from rs_plugin.evaluation.results import Run
+from rs_plugin.smoothing import SmoothedClassifier
+from rs_plugin.voting import VoteCounter
+from rs_plugin.zoo.smoothed import load_model
+from tests.evaluation.toys import (
+    SHAPE,
+    HalfSpace,
+    Rows,
+    half_space_model,
+    half_space_probability,
+    images_of,
+    labelled,
+    toy_data,
+    toy_model,
+)
+
+SMALL: dict[str, Any] = {"radii": [0.1], "n0": 20, "n": 150, "alpha": 0.01}
+ROOT = Path(rs_plugin.__file__).parents[1]
+
+
+def small(model: SmoothedClassifier | None = None, store: Path | None = None, **changes: Any) -> Run:
+    arguments = {"dataset": toy_data(), "threat_model": "L2", **SMALL, **changes}
+    return evaluate(model or toy_model(), store=store, **arguments)
+
+
+def votes_of(run: Run) -> list[tuple[Any, ...]]:
+    return [(r.index, r.label, r.base, r.selection.tolist(), r.counts.tolist()) for r in run._votes]
+
+
+@pytest.fixture
+def no_counting(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        raise AssertionError("votes were counted again")
+
+    monkeypatch.setattr(VoteCounter, "count", refuse)
+
+
+class TestIndependence:
+    @pytest.mark.parametrize("stopping", ["fixed", "anytime"])
+    def test_of_the_number_of_workers(self, stopping: str) -> None:
+        one = small(stopping=stopping, workers=1, n=2000)
+        two = small(stopping=stopping, workers=2, n=2000)
+        many = small(stopping=stopping, workers=16, n=2000)
+        assert votes_of(one) == votes_of(two) == votes_of(many)
+        assert torch.get_num_threads() == 1
+
+    @pytest.mark.parametrize("stopping", ["fixed", "anytime"])
+    def test_of_the_order_of_work(self, stopping: str, monkeypatch: pytest.MonkeyPatch) -> None:
+        straight = small(stopping=stopping, workers=1)
+        import rs_plugin.evaluation.evaluate as module
+
+        each = module._each
+        monkeypatch.setattr(module, "_each", lambda work, todo, threads: each(work, todo[::-1], threads))
+        assert votes_of(small(stopping=stopping, workers=1)) == votes_of(straight)
+
+    @pytest.mark.parametrize("workers", [1, 2])
+    @pytest.mark.parametrize("stopping", ["fixed", "anytime"])
+    def test_of_an_interruption(self, stopping: str, workers: int, tmp_path: Path) -> None:
+        straight = small(stopping=stopping, workers=workers)
+        path = tmp_path / "votes.sqlite"
+
+        def stop(done: int, total: int) -> None:
+            if done == 3:
+                raise KeyboardInterrupt
+
+        with pytest.raises(KeyboardInterrupt):
+            small(store=path, stopping=stopping, workers=workers, progress=stop)
+        with VoteStore(path) as store:
+            assert len(store.votes(straight.key)) == 3
+        seen: list[int] = []
+        resumed = small(store=path, stopping=stopping, workers=workers, progress=lambda done, _: seen.append(done))
+        assert seen[0] == 3 and seen[-1] == 6
+        assert votes_of(resumed) == votes_of(straight)
+        assert torch.get_num_threads() == 1
+
+    def test_of_other_images_and_their_positions(self) -> None:
+        data = toy_data()
+        rows = {r[0]: r for r in votes_of(small(dataset=data))}
+        part = {r[0]: r for r in votes_of(small(dataset=data.take(slice(1, 6, 2))))}
+        assert part == {index: rows[index] for index in (1, 3, 5)}
+
+    def test_of_a_network_that_fails_at_an_image_late_on(self, tmp_path: Path) -> None:
+        straight, path = small(workers=1), tmp_path / "votes.sqlite"
+        model = toy_model()
+        calls = 0
+
+        def fail(*_: object) -> None:
+            nonlocal calls
+            calls += 1
+            if calls == 11:
+                raise RuntimeError("out of memory")
+
+        hook = model.base.register_forward_pre_hook(fail)
+        with pytest.raises(RuntimeError, match="out of memory"):
+            small(model, path, workers=1)
+        hook.remove()
+        with VoteStore(path) as store:
+            assert 0 < len(store.votes(straight.key)) < 6
+        assert votes_of(small(model, path)) == votes_of(straight)
+
+    def test_of_a_kill(self, tmp_path: Path) -> None:
+        path = tmp_path / "votes.sqlite"
+        code = (
+            "import sys, time, rs_plugin as rs\n"
+            "rs.evaluate(rs.load_model('digits_gaussian_0.25'), n0=20, n=100, alpha=0.01, n_examples=12, radii=[0.1],\n"
+            "            store=sys.argv[1], workers=1, progress=lambda done, total: time.sleep(0.3))\n"
+        )
+        process = subprocess.Popen([sys.executable, "-c", code, str(path)], cwd=ROOT, stderr=subprocess.PIPE)
+        try:
+            wait_for_rows(path, 2)
+        finally:
+            process.send_signal(signal.SIGKILL)
+            process.communicate(timeout=60)
+        assert process.returncode == -signal.SIGKILL
+        kept = count_rows(path)
+        seen: list[int] = []
+        arguments: dict[str, Any] = {"n0": 20, "n": 100, "alpha": 0.01, "n_examples": 12, "radii": [0.1], "workers": 1}
+        model = load_model("digits_gaussian_0.25")
+        resumed = evaluate(model, store=path, progress=lambda done, _: seen.append(done), **arguments)
+        assert 2 <= kept < 12 and seen[0] == kept
+        assert votes_of(resumed) == votes_of(evaluate(model, store=None, **arguments))
+
+
+def count_rows(path: Path) -> int:
+    if not path.exists():
+        return 0
+    with sqlite3.connect(path, timeout=30) as connection:
+        try:
+            return int(connection.execute("SELECT count(*) FROM votes").fetchone()[0])
+        except sqlite3.OperationalError:  # the table is not there yet
+            return 0
+        finally:
+            connection.commit()
+
+
+def wait_for_rows(path: Path, least: int, seconds: float = 120.0) -> None:
+    end = time.monotonic() + seconds
+    while count_rows(path) < least:
+        assert time.monotonic() < end, "no votes were stored"
+        time.sleep(0.05)
+
+
+@pytest.mark.usefixtures("tmp_path")
+class TestReuse:
+    def test_a_rerun_counts_nothing(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        path, model, passes = tmp_path / "votes.sqlite", toy_model(), []
+        first = small(model, path)
+        model.base.register_forward_hook(lambda *_: passes.append(1))
+        again = small(model, path)
+        assert votes_of(again) == votes_of(first)
+        assert [r.seconds for r in again._votes] == [r.seconds for r in first._votes]
+        assert len(passes) == 2  # the check of its answer and the fingerprint
+
+    def test_votes_of_fixed_runs_serve_every_threat_radius_and_alpha(self, tmp_path: Path) -> None:
+        path = tmp_path / "votes.sqlite"
+        first = small(store=path)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(VoteCounter, "count", None)
+            for changes in (
+                {"threat_model": "Linf", "radii": [0.01]},
+                {"radii": [0.0, 0.2, 0.3]},
+                {"alpha": 0.2},
+                {"method": "monte_carlo"},
+                {"workers": 2},
+            ):
+                run = small(store=path, **changes)
+                assert run.key == first.key and votes_of(run) == votes_of(first)
+
+    @pytest.mark.parametrize(
+        "changes",
+        [{"seed": 1}, {"n": 151}, {"n0": 21}, {"stopping": "anytime"}, {"dataset": toy_data(seed=1)}, {"dataset": toy_data(5)},
+         {"dataset": toy_data(name="other")}],
+        ids=["seed", "n", "n0", "stopping", "images", "count", "name"],
+    )  # fmt: skip
+    def test_what_decides_the_votes_is_in_the_key(self, changes: dict[str, Any]) -> None:
+        assert small().key != small(**changes).key
+
+    @pytest.mark.parametrize("changes", [{"radii": [0.2]}, {"threat_model": "Linf", "radii": [0.1]}, {"alpha": 0.02}])
+    def test_anytime_runs_have_keys_of_their_own(self, changes: dict[str, Any]) -> None:
+        assert small(stopping="anytime").key != small(stopping="anytime", **changes).key
+
+    def test_the_noise_and_the_network_are_in_the_key(self) -> None:
+        keys = {small(toy_model()).key, small(toy_model(0.26)).key, small(toy_model(seed=1)).key}
+        keys.add(small(SmoothedClassifier(Rows(), MixedNorm(1, 0.25), 3)).key)
+        assert len(keys) == 4
+
+    def test_the_places_of_the_images_are_in_the_key(self) -> None:
+        # Equal images at other places have other draws.
+        data = labelled(torch.full((4, *SHAPE), 0.5), [0, 0, 0, 0], 3)
+        first, second = data.take(slice(0, 2)), data.take(slice(2, 4))
+        assert small(dataset=first).key != small(dataset=second).key
+
+    def test_a_seed_changes_the_votes(self) -> None:
+        assert [r[3:] for r in votes_of(small())] != [r[3:] for r in votes_of(small(seed=1))]
+
+    def test_numpy_integers_are_the_same_as_pythons(self) -> None:
+        plain = small(seed=3)
+        assert small(seed=np.int64(3), n=np.int64(150), n0=np.int32(20)).key == plain.key
+
+
+class TestFingerprint:
+    CPU = torch.device("cpu")
+
+    def of(self, base: torch.nn.Module) -> str:
+        return model_fingerprint(base, SHAPE, self.CPU)
+
+    def test_is_of_the_content(self) -> None:
+        assert self.of(Rows()) == self.of(Rows())
+
+    def test_sees_weights(self) -> None:
+        other = Rows()
+        with torch.no_grad():
+            other.weight[0, 0] += 1e-6
+        assert self.of(other) != self.of(Rows())
+
+    def test_sees_a_normalisation_in_a_plain_attribute(self) -> None:
+        other = Rows()
+        other.shift = 0.45
+        assert other.state_dict().keys() == Rows().state_dict().keys()
+        assert self.of(other) != self.of(Rows())
+
+    def test_sees_it_where_scores_are_small(self) -> None:
+        class Small(Rows):
+            def forward(self, x: torch.Tensor) -> torch.Tensor:
+                return 1e-5 * super().forward(x)
+
+        other = Small()
+        other.shift = 0.3
+        assert self.of(other) != self.of(Small())
+
+    def test_sees_the_class(self) -> None:
+        class Other(Rows):
+            pass
+
+        assert self.of(Other()) != self.of(Rows())
+
+    def test_takes_buffers_of_every_type(self) -> None:
+        base = Rows()
+        base.register_buffer("count", torch.tensor(3))
+        base.register_buffer("half", torch.ones(3, dtype=torch.bfloat16))
+        base.register_buffer("mask", torch.tensor([True, False]))
+        base.register_buffer("nothing", torch.zeros(0))
+        assert self.of(base) == self.of(base) != self.of(Rows())
+
+
+class TestChoiceOfImages:
+    def test_subset_and_count(self) -> None:
+        model = load_model("digits_gaussian_0.25")
+        run = evaluate(model, "digits", "L2", store=None, subset="every_20th", n_examples=3, **SMALL)
+        assert run.records()["index"].tolist() == [0, 20, 40]
+        assert (run.config["subset"], run.config["images"]) == ("every_20th", 3)
+
+    @pytest.mark.parametrize("choice", [{"n_examples": 2}, {"subset": "every_2nd"}])
+    def test_a_data_set_given_as_an_object_is_cut_as_well(self, choice: dict[str, Any]) -> None:
+        got = small(**choice).records()["index"].tolist()
+        assert got == ([0, 1] if "n_examples" in choice else [0, 2, 4])
+
+    @pytest.mark.parametrize("n_examples", [0, -1, 7, 1.5])
+    def test_counts_that_do_not_fit(self, n_examples: Any) -> None:
+        with pytest.raises(ParameterError, match="n_examples"):
+            small(n_examples=n_examples)
+
+
+def certified_wrongly(run: Run, images: torch.Tensor, sigma: float) -> tuple[int, int]:
+    """Count bounds above the true probability of the class chosen, and radii above the true ones."""
+    bounds = radii = 0
+    for row, outcome, p1 in zip(run._votes, run.outcomes, half_space_probability(images, sigma), strict=True):
+        p = p1 if row.selection.argmax() == 1 else 1.0 - p1
+        bounds += outcome.p_lower > p
+        radii += outcome.prediction is not None and (p <= 0.5 or outcome.radius > sigma * stats.norm.ppf(p))
+    return bounds, radii
+
+
+class TestCoverage:
+    """Bounds on probabilities that are known exactly. Each image fails with probability at most alpha, on its own."""
+
+    ALPHA, COUNT, SIGMA = 0.1, 400, 0.25
+    FAILURE = 1e-6  # that a test below fails though the code is right
+
+    def images(self) -> torch.Tensor:
+        return images_of(np.tile([0.5001, 0.6, 0.8, 0.95], self.COUNT // 4), self.SIGMA)
+
+    def test_of_fixed_runs(self) -> None:
+        images = self.images()
+        data = labelled(images, [1] * self.COUNT)
+        run = evaluate(half_space_model(), data, "L2", [0.1], n0=10, n=300, alpha=self.ALPHA, store=None)
+        bounds, radii = certified_wrongly(run, images, self.SIGMA)
+        assert radii <= bounds <= stats.binom.isf(self.FAILURE, self.COUNT, self.ALPHA)
+        # The bound is sharp: at n = 300 its discreteness leaves more than a half of alpha.
+        assert bounds >= stats.binom.ppf(self.FAILURE, self.COUNT, self.ALPHA / 2)
+
+    def test_of_anytime_runs(self) -> None:
+        # Radii whose required probabilities are those of the images, and a little less and more: every look tempts.
+        images = self.images()
+        data = labelled(images, [1] * self.COUNT)
+        radii = self.SIGMA * stats.norm.ppf([0.6, 0.601, 0.8, 0.801, 0.95, 0.951])
+        run = evaluate(half_space_model(), data, "L2", radii, "anytime", n0=10, n=1500, alpha=self.ALPHA, store=None)
+        bounds, wrong = certified_wrongly(run, images, self.SIGMA)
+        limit = stats.binom.isf(self.FAILURE, self.COUNT, self.ALPHA)
+        assert bounds <= limit and wrong <= limit
+        assert run.table()["certified_accuracy"].iloc[0] > 0.6  # it does certify
+
+    def test_of_runs_that_stop_at_the_first_temptation(self) -> None:
+        # p is just below p*: with Clopper-Pearson at every look some 3 alpha of the images would be certified.
+        p = 0.8
+        images = images_of(np.full(self.COUNT, p), self.SIGMA)
+        radius = self.SIGMA * stats.norm.ppf(p + 1e-4)
+        run = evaluate(
+            half_space_model(), labelled(images, [1] * self.COUNT), "L2", [radius], "anytime", 10, 3000, self.ALPHA,
+            store=None,
+        )  # fmt: skip
+        wrong = sum(o.radius > 0 for o in run.outcomes)
+        assert wrong <= stats.binom.isf(self.FAILURE, self.COUNT, self.ALPHA)
+
+    def test_radius_zero_has_the_same_alpha(self) -> None:
+        images = images_of(np.full(self.COUNT, 0.5), self.SIGMA)
+        data = labelled(images, [1] * self.COUNT)
+        for stopping in ("fixed", "anytime"):
+            run = evaluate(half_space_model(), data, "L2", [0.0], stopping, 10, 500, self.ALPHA, store=None)
+            assert sum(o.prediction is not None for o in run.outcomes) <= stats.binom.isf(
+                self.FAILURE, self.COUNT, self.ALPHA
+            )
+
+
+class TestAnytime:
+    def test_agrees_with_fixed_on_clear_images_for_fewer_draws(self) -> None:
+        sigma = 0.25
+        images = images_of(np.array([0.99, 0.98, 0.02, 0.6]), sigma)
+        data = labelled(images, [1, 0, 0, 1])
+        radii = [0.0, 0.1, 0.6]
+        fixed = evaluate(half_space_model(), data, "L2", radii, "fixed", 50, 10_000, 0.001, store=None)
+        anytime = evaluate(half_space_model(), data, "L2", radii, "anytime", 50, 10_000, 0.001, store=None)
+        assert [o.status for o in anytime.outcomes] == [o.status for o in fixed.outcomes]
+        assert anytime.table()["certified_accuracy"].tolist() == fixed.table()["certified_accuracy"].tolist()
+        assert anytime.draws < fixed.draws / 10
+        assert all(o.n < 10_000 for o in anytime.outcomes)
+
+    def test_the_cap_is_kept(self) -> None:
+        images = images_of(np.full(3, 0.5), 0.25)
+        run = evaluate(half_space_model(), labelled(images, [1, 1, 1]), "L2", [0.0], "anytime", 10, 1001, 0.01, store=None)
+        assert all(o.n <= 1001 for o in run.outcomes) and any(o.n == 1001 for o in run.outcomes)
+
+    def test_average_certified_radius_is_not_defined(self) -> None:
+        assert np.isnan(small(stopping="anytime").average_certified_radius)
+        fixed = small()
+        expected = np.mean([o.radius * (o.status.value == "certified") for o in fixed.outcomes])
+        assert fixed.average_certified_radius == expected
+
+    def test_draws_of_a_fixed_run_begin_with_those_of_an_anytime_run(self) -> None:
+        fixed, anytime = small(n=640), small(n=640, stopping="anytime")
+        for one, other in zip(fixed._votes, anytime._votes, strict=True):
+            assert one.selection.tolist() == other.selection.tolist()
+            assert bool((other.counts <= one.counts).all())
+
+
+class TestUncertifiable:
+    @pytest.mark.parametrize("stopping", ["fixed", "anytime"])
+    @pytest.mark.parametrize("method", ["auto", "monte_carlo"])
+    def test_the_least_number_of_draws_is_named_and_is_the_least(self, stopping: str, method: str) -> None:
+        radius = 0.25 * float(stats.norm.ppf(0.97))
+        data = labelled(torch.ones(1, *SHAPE), [1])
+
+        def run(n: int) -> Run:
+            sure = SmoothedClassifier(Sure(), Gaussian(0.25), 2)
+            return evaluate(sure, data, "L2", [radius], stopping, 10, n, 0.01, store=None, method=method)
+
+        with pytest.warns(UncertifiableRadiusWarning, match="cannot certify radius") as caught:
+            run(30)
+        least = int(re.findall(r"n >= (\d+) could", str(caught[-1].message))[0])
+        assert run(least).outcomes[0].radius >= radius * (stopping == "anytime")
+        assert run(least).table()["certified_accuracy"].tolist() == [1.0, 1.0]
+        with pytest.warns(UncertifiableRadiusWarning):
+            table = run(least - 1).table()
+        assert table["certified_accuracy"].tolist() == [1.0, 0.0]
+
+    def test_a_radius_beyond_all_draws_is_named(self) -> None:
+        with pytest.warns(UncertifiableRadiusWarning, match="no practical number of draws could"):
+            small(radii=[5.0])
+
+    def test_the_warning_points_at_the_caller(self) -> None:
+        with pytest.warns(UncertifiableRadiusWarning) as caught:
+            evaluate(toy_model(), toy_data(), "L2", [5.0], n0=5, n=20, alpha=0.1, store=None)
+        assert Path(caught[0].filename).name == Path(__file__).name
+
+
+class Sure(torch.nn.Module):
+    """Class 1, whatever the image."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return torch.tensor([0.0, 1.0]).expand(len(x), 2)
+
+
+class TestBadInput:
+    @pytest.mark.parametrize(
+        ("changes", "error", "message"),
+        [
+            ({"radii": [-0.1]}, ParameterError, "a radius must be 0 or more and finite, not -0.1"),
+            ({"radii": [float("nan")]}, ParameterError, "not nan"),
+            ({"radii": [float("inf")]}, ParameterError, "not inf"),
+            ({"radii": "far"}, ParameterError, "radii"),
+            ({"radii": [[0.1], [0.2]]}, ParameterError, "radii"),
+            ({"radii": None}, ParameterError, "radi"),
+            ({"stopping": "never"}, UnknownNameError, "unknown stopping rule 'never'; known: fixed, anytime"),
+            ({"threat_model": "l_2"}, UnknownNameError, "Did you mean 'L2'"),
+            ({"method": "fast"}, UnknownNameError, "unknown method 'fast'"),
+            ({"dataset": "digit"}, UnknownNameError, "Did you mean 'digits'"),
+            ({"dataset": "digits", "subset": "every_0th"}, ParameterError, "step 0"),
+            ({"workers": 0}, ParameterError, "workers must be a positive whole number, not 0"),
+            ({"n": 3}, ParameterError, "use n >="),
+            ({"alpha": 1.0}, ParameterError, "alpha must lie between 0 and 1, not 1.0"),
+            ({"seed": 1.5}, ParameterError, "seed must be a whole number, not 1.5"),
+            ({"seed": "a"}, ParameterError, "seed must be a whole number, not 'a'"),
+            ({"device": "abacus"}, ParameterError, "abacus"),
+            ({"dataset": toy_data(classes=4)}, InputError, "4 classes, the model 3"),
+            ({"dataset": 7}, ParameterError, "dataset"),
+        ],
+        ids=lambda value: str(value)[:40] if isinstance(value, dict) else "",
+    )
+    def test_one_line_with_the_value(self, changes: dict[str, Any], error: type[Exception], message: str) -> None:
+        with pytest.raises(error, match=re.escape(message)) as raised:
+            small(**changes)
+        assert "\n" not in str(raised.value)
+
+    def test_a_plain_network(self) -> None:
+        with pytest.raises(ParameterError, match="wrap the network"):
+            small(Rows())  # type: ignore[arg-type]
+
+    def test_a_network_that_answers_nan(self, tmp_path: Path) -> None:
+        class Broken(Rows):
+            def forward(self, x: torch.Tensor) -> torch.Tensor:
+                return super().forward(x) * float("nan")
+
+        with pytest.raises(ModelError, match="NaN"):
+            small(SmoothedClassifier(Broken(), Gaussian(0.25), 3), tmp_path / "votes.sqlite")
+
+    def test_k_as_large_as_the_dimension(self) -> None:
+        with pytest.raises(ParameterError, match="k"):
+            small(SmoothedClassifier(Rows(), MixedNorm(4, 0.25), 3))
+
+    def test_an_unusable_store_is_found_before_any_counting(self, tmp_path: Path, no_counting: None) -> None:
+        with pytest.raises(StoreError, match="folder"):
+            small(store=tmp_path)
+
+
+class TestRecertify:
+    def test_is_what_evaluate_would_say(self, tmp_path: Path) -> None:
+        path = tmp_path / "votes.sqlite"
+        key = small(store=path).key
+        for changes in ({"threat_model": "L2", "radii": [0.2], "alpha": 0.05}, {"threat_model": "Linf", "radii": [0.05], "alpha": 0.01}):
+            again = recertify(path, key[:10], **changes)
+            expected = small(store=path, **changes)
+            assert again.table().equals(expected.table())
+            assert again.records().equals(expected.records())
+
+    def test_anytime_votes_go_through_the_confidence_sequence(self, tmp_path: Path) -> None:
+        from rs_plugin.estimation import clopper_pearson_lower, lower_sequence
+
+        path = tmp_path / "votes.sqlite"
+        model, data = half_space_model(), labelled(images_of(np.full(5, 0.9), 0.25), [1] * 5)
+        run = evaluate(model, data, "L2", [0.1], "anytime", 20, 2000, 0.01, store=path)
+        again = recertify(path, run.key, "L2", [0.05, 0.2], 0.02)
+        for row, outcome in zip(again._votes, again.outcomes, strict=True):
+            s, n = int(row.counts[1]), int(row.counts.sum())
+            assert outcome.p_lower == float(lower_sequence(s, n, 0.02)) < clopper_pearson_lower(s, n, 0.02)
+            assert outcome.radius in (0.0, 0.05, 0.2)
+        assert np.isnan(again.average_certified_radius)
+
+    def test_coverage_of_early_stopped_votes_certified_anew(self, tmp_path: Path) -> None:
+        # Votes stopped because they looked good at one radius; certified at radii that they do not reach.
+        sigma, alpha, count = 0.25, 0.1, 300
+        images = images_of(np.full(count, 0.8), sigma)
+        path = tmp_path / "votes.sqlite"
+        run = evaluate(half_space_model(), labelled(images, [1] * count), "L2", [0.1], "anytime", 10, 600, alpha, store=path)
+        radius = sigma * stats.norm.ppf(0.8001)
+        again = recertify(path, run.key, "L2", [radius], alpha)
+        wrong = sum(o.radius > 0 for o in again.outcomes)
+        assert wrong <= stats.binom.isf(1e-6, count, alpha)
+
+    def test_an_unfinished_run_is_refused(self, tmp_path: Path) -> None:
+        path = tmp_path / "votes.sqlite"
+
+        def stop(done: int, total: int) -> None:
+            if done == 2:
+                raise KeyboardInterrupt
+
+        with pytest.raises(KeyboardInterrupt):
+            small(store=path, workers=1, progress=stop)
+        key = small().key
+        with pytest.raises(StoreError, match="votes for 2 of 6 images; finish its evaluation"):
+            recertify(path, key, "L2")
+
+    def test_a_run_without_votes_is_refused(self, tmp_path: Path) -> None:
+        path = tmp_path / "votes.sqlite"
+        run = small()
+        with VoteStore(path) as store:
+            store.add_run(run.key, run.config)
+        with pytest.raises(StoreError, match="holds no votes yet"):
+            recertify(path, run.key, "L2")
+
+    def test_keys_that_name_no_run_or_two(self, tmp_path: Path) -> None:
+        path = tmp_path / "votes.sqlite"
+        first, second = small(store=path), small(store=path, seed=1)
+        with pytest.raises(UnknownNameError, match=f"no run of .* begin.* with 'xyz'; runs there: {first.key[:12]}"):
+            recertify(path, "xyz", "L2")
+        with pytest.raises(UnknownNameError, match="2 runs of"):
+            recertify(path, "", "L2")
+        assert recertify(path, second.key, "L2", [0.1], 0.01).key == second.key
+
+    def test_a_store_that_is_not_there_is_not_made(self, tmp_path: Path) -> None:
+        path = tmp_path / "none.sqlite"
+        with pytest.raises(StoreError, match="there is no vote store"):
+            recertify(path, "abc", "L2")
+        assert not path.exists()
+
+    def test_bad_input(self, tmp_path: Path) -> None:
+        path = tmp_path / "votes.sqlite"
+        key = small(store=path).key
+        with pytest.raises(ParameterError, match="use n >="):
+            recertify(path, key, "L2", alpha=1e-60)
+        with pytest.raises(UnknownNameError, match="unknown method"):
+            recertify(path, key, "L2", method="fast")
+        with pytest.raises(UnknownNameError, match="unknown threat model"):
+            recertify(path, key, "L3")
+        with pytest.raises(ParameterError, match="radius"):
+            recertify(path, key, "L2", [-1.0])

@@ -1,0 +1,307 @@
+"""The vote store: whatever happens to its file, one line says so and nothing is lost."""
+
+from __future__ import annotations
+
+import json
+import os
+import sqlite3
+import stat
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import rs_plugin
+import rs_plugin.evaluation.store as store_module
+from rs_plugin.errors import StoreError, UnknownNameError
+from rs_plugin.evaluation.store import ImageVotes, VoteStore
+
+CONFIG = {"num_classes": 3, "n0": 4, "n": 10, "stopping": "fixed", "images": 40}
+
+
+def row(index: int, selection: tuple[int, ...] = (1, 3, 0), counts: tuple[int, ...] = (2, 8, 0)) -> ImageVotes:
+    return ImageVotes(index, 1, 2, np.array(selection), np.array(counts), 0.25)
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    """A store that holds one run of two images."""
+    file = tmp_path / "votes.sqlite"
+    with VoteStore(file) as store:
+        store.add_run("abc", CONFIG)
+        store.add_votes("abc", [row(0), row(7)])
+    return file
+
+
+def refused(action: Callable[[], object], *words: str) -> str:
+    """Return the message of the StoreError that an action raises: one line with the words."""
+    with pytest.raises(StoreError) as raised:
+        action()
+    text = str(raised.value)
+    assert "\n" not in text and isinstance(raised.value, OSError)
+    for word in words:
+        assert word in text, (word, text)
+    return text
+
+
+def read(path: Path) -> dict[int, ImageVotes]:
+    with VoteStore(path) as store:
+        return store.votes("abc")
+
+
+def change(path: Path, statement: str, *values: Any) -> None:
+    connection = sqlite3.connect(path)
+    connection.execute(statement, values)
+    connection.commit()
+    connection.close()
+
+
+def test_rows_come_back_as_they_were(path: Path) -> None:
+    rows = read(path)
+    assert sorted(rows) == [0, 7]
+    assert (rows[7].index, rows[7].label, rows[7].base, rows[7].seconds) == (7, 1, 2, 0.25)
+    assert rows[7].selection.tolist() == [1, 3, 0] and rows[7].counts.tolist() == [2, 8, 0]
+    assert rows[7].counts.dtype == np.int64
+
+
+def test_a_stored_image_is_never_overwritten(path: Path) -> None:
+    with VoteStore(path) as store:
+        store.add_votes("abc", [row(7, counts=(10, 0, 0)), row(8)])
+        store.add_run("abc", {**CONFIG, "n": 99})
+        assert store.votes("abc")[7].counts.tolist() == [2, 8, 0]
+        assert sorted(store.votes("abc")) == [0, 7, 8]
+        assert store.config("abc") == CONFIG
+
+
+def test_rows_are_added_all_or_none(path: Path) -> None:
+    with VoteStore(path) as store:
+        bad = ImageVotes(9, None, 0, np.array([1]), np.array([1]), 0.0)  # type: ignore[arg-type]
+        refused(lambda: store.add_votes("abc", [row(8), bad]), "votes.sqlite")
+        assert sorted(store.votes("abc")) == [0, 7]
+        store.add_votes("abc", [row(8)])
+    assert sorted(read(path)) == [0, 7, 8]
+
+
+def test_a_store_in_memory() -> None:
+    with VoteStore(None) as store:
+        store.add_run("abc", CONFIG)
+        store.add_votes("abc", [row(1)])
+        assert list(store.votes("abc")) == [1]
+        with pytest.raises(UnknownNameError, match="in memory"):
+            store.find("x")
+
+
+def test_other_schema_version(path: Path) -> None:
+    change(path, "PRAGMA user_version = 99")
+    before = path.read_bytes()
+    refused(lambda: VoteStore(path), str(path), "schema version 99", "another path")
+    assert path.read_bytes() == before
+
+
+def test_file_of_another_program(tmp_path: Path) -> None:
+    path = tmp_path / "other.sqlite"
+    change(path, "CREATE TABLE mine (x)")
+    before = path.read_bytes()
+    refused(lambda: VoteStore(path), str(path), "another program", "choose another path")
+    assert path.read_bytes() == before
+
+
+def test_file_with_an_application_of_its_own(tmp_path: Path) -> None:
+    path = tmp_path / "other.sqlite"
+    change(path, "PRAGMA application_id = 77")
+    refused(lambda: VoteStore(path), "another program")
+
+
+@pytest.mark.parametrize("content", [b"no database\n" * 500, b"x", b"SQLite format 3\x00" + b"\xff" * 5000])
+def test_garbage(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "garbage.sqlite"
+    path.write_bytes(content)
+    refused(lambda: VoteStore(path), str(path), "use another path")
+    assert path.read_bytes() == content
+
+
+@pytest.mark.parametrize("keep", [0.1, 0.3, 0.5, 0.7, 0.95])
+def test_truncated_file(path: Path, keep: float) -> None:
+    with VoteStore(path) as store:
+        store.add_votes("abc", [row(100 + i) for i in range(300)])
+    whole = path.read_bytes()
+    path.write_bytes(whole[: int(keep * len(whole))])
+    refused(lambda: read(path), str(path), "use another path")
+    path.write_bytes(whole)
+    assert len(read(path)) == 302
+
+
+def test_damaged_pages(path: Path) -> None:
+    with VoteStore(path) as store:
+        store.add_votes("abc", [row(100 + i) for i in range(300)])
+    whole = bytearray(path.read_bytes())
+    for page in range(1, len(whole) // 4096):
+        broken = whole.copy()
+        broken[page * 4096 : page * 4096 + 64] = os.urandom(64)
+        path.write_bytes(bytes(broken))
+        try:
+            rows = read(path)  # a page that no row lies on may go unnoticed
+        except (StoreError, UnknownNameError) as error:
+            assert "\n" not in str(error)
+        else:
+            assert all(int(r.counts.sum()) == 10 for r in rows.values())
+
+
+def test_folder_as_path(tmp_path: Path) -> None:
+    refused(lambda: VoteStore(tmp_path), str(tmp_path), "is a folder", "path of a file")
+
+
+def test_missing_folder(tmp_path: Path) -> None:
+    path = tmp_path / "none" / "votes.sqlite"
+    refused(lambda: VoteStore(path), str(path), "create it or use another path")
+    assert not path.parent.exists()
+
+
+def test_read_only_connection(path: Path) -> None:
+    with VoteStore(path) as store:
+        store._connection.execute("PRAGMA query_only = ON")
+        refused(lambda: store.add_votes("abc", [row(8)]), str(path), "read-only", "permissions")
+        assert sorted(store.votes("abc")) == [0, 7]
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="the superuser writes to read-only files")
+def test_read_only_file(path: Path) -> None:
+    path.chmod(stat.S_IRUSR)
+    assert sorted(read(path)) == [0, 7]
+    with VoteStore(path) as store:
+        refused(lambda: store.add_votes("abc", [row(8)]), str(path), "read-only")
+
+
+def test_locked_by_another_process(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(store_module, "_LOCK_SECONDS", 0.05)
+    other = sqlite3.connect(path, isolation_level=None)
+    with VoteStore(path) as store:
+        other.execute("BEGIN IMMEDIATE")
+        refused(lambda: store.add_votes("abc", [row(8)]), str(path), "another process has held it", "wait")
+        assert sorted(store.votes("abc")) == [0, 7]  # reading goes on
+        other.execute("COMMIT")
+        store.add_votes("abc", [row(8)])
+        other.execute("BEGIN EXCLUSIVE")
+        refused(lambda: store.votes("abc"), "another process has held it")
+        refused(lambda: VoteStore(path), "another process has held it")
+    other.close()
+    assert sorted(read(path)) == [0, 7, 8]
+
+
+def test_disk_full(path: Path) -> None:
+    with VoteStore(path) as store:
+        pages = store._connection.execute("PRAGMA page_count").fetchone()[0]
+        store._connection.execute(f"PRAGMA max_page_count = {pages}")
+        many = [row(100 + i) for i in range(2000)]
+        refused(lambda: store.add_votes("abc", many), str(path), "disk is full", "free some space", "are kept")
+        assert sorted(store.votes("abc")) == [0, 7]
+        store._connection.execute("PRAGMA max_page_count = 100000")
+        store.add_votes("abc", many)
+    assert len(read(path)) == 2002
+
+
+@pytest.mark.parametrize(
+    ("column", "value"),
+    [
+        ("counts", "[2, 8"),
+        ("counts", "nothing"),
+        ("counts", '{"a": 1}'),
+        ("counts", "[2, 8, null]"),
+        ("counts", '["2", "8", "x"]'),
+        ("counts", "[99999999999999999999, 1, 0]"),
+        ("counts", b"\xff\xfe"),
+        ("counts", "[2.5, 7.5, 0.4]"),
+        ("counts", "[[2, 8], [0, 0]]"),
+        ("selection", "[]"),
+        ("seconds", "soon"),
+        ("label", "cat"),
+        ("base", "dog"),
+        ("label", 3),
+        ("base", -1),
+    ],
+)
+def test_damaged_row(path: Path, column: str, value: object) -> None:
+    change(path, f"UPDATE votes SET {column} = ? WHERE image = 7", value)
+    refused(lambda: read(path), str(path), "image 7")
+    change(path, "DELETE FROM votes WHERE image = 7")
+    assert sorted(read(path)) == [0]
+
+
+@pytest.mark.parametrize("config", ["{", "[]", "7", '"text"', '{"num_classes": 3}', '{"num_classes": "x", "n0": 4}'])
+def test_damaged_run(path: Path, config: str) -> None:
+    change(path, "UPDATE runs SET config = ?", config)
+    refused(lambda: read(path), str(path))
+
+
+@pytest.mark.parametrize(
+    ("selection", "counts"),
+    [
+        ("[1, 3, 0]", "[2, 7, 0]"),
+        ("[1, 3, 0]", "[2, 9, 0]"),
+        ("[1, 3, 0]", "[12, -2, 0]"),
+        ("[1, 2, 0]", "[2, 8, 0]"),
+        ("[1, 3]", "[2, 8]"),
+        ("[1, 3, 0, 0]", "[2, 8, 0, 0]"),
+    ],
+)
+def test_counts_that_do_not_add_up(path: Path, selection: str, counts: str) -> None:
+    change(path, "UPDATE votes SET selection = ?, counts = ? WHERE image = 7", selection, counts)
+    refused(lambda: read(path), str(path), "image 7", "do not add up", "move the file away")
+
+
+def test_anytime_counts_may_stop_early_but_not_exceed_the_cap(tmp_path: Path) -> None:
+    path = tmp_path / "votes.sqlite"
+    with VoteStore(path) as store:
+        store.add_run("abc", {**CONFIG, "stopping": "anytime"})
+        store.add_votes("abc", [row(0, counts=(1, 2, 0))])
+        assert store.votes("abc")[0].counts.sum() == 3
+        store.add_votes("abc", [row(1, counts=(1, 10, 0))])
+        refused(lambda: store.votes("abc"), "image 1", "do not add up")
+    change(path, "UPDATE votes SET counts = '[0, 0, 0]'")
+    refused(lambda: read(path), "do not add up")
+
+
+def test_runs_are_found_by_the_beginning_of_their_key(tmp_path: Path) -> None:
+    with VoteStore(tmp_path / "votes.sqlite") as store:
+        for key in ("aa1", "aa2", "b"):
+            store.add_run(key, {**CONFIG, "key": key})
+        assert list(store.runs()) == ["aa1", "aa2", "b"]
+        assert (store.find("aa2"), store.find("b")) == ("aa2", "b")
+        with pytest.raises(UnknownNameError, match="2 runs"):
+            store.find("aa")
+        with pytest.raises(UnknownNameError, match="no run"):
+            store.find("c")
+
+
+def test_two_writers_fill_one_run(path: Path) -> None:
+    with VoteStore(path) as one, VoteStore(path) as other:
+        one.add_votes("abc", [row(1), row(2)])
+        other.add_votes("abc", [row(2), row(3)])
+        assert sorted(one.votes("abc")) == sorted(other.votes("abc")) == [0, 1, 2, 3, 7]
+
+
+def test_many_processes_may_create_one_store(tmp_path: Path) -> None:
+    code = (
+        "import sys, time\n"
+        "from rs_plugin.evaluation.store import VoteStore\n"
+        "while time.time() < float(sys.argv[2]): pass\n"
+        "for i in range(60):\n"
+        "    with VoteStore(f'{sys.argv[1]}.{i}') as store: store.add_run('abc', {})\n"
+    )
+    import time
+
+    command = [sys.executable, "-c", code, str(tmp_path / "votes"), str(time.time() + 6.0)]
+    root = Path(rs_plugin.__file__).parents[1]
+    processes = [subprocess.Popen(command, cwd=root, stderr=subprocess.PIPE, text=True) for _ in range(2)]
+    assert [process.communicate(timeout=120)[1] for process in processes] == ["", ""]
+
+
+def test_configurations_are_stored_as_plain_json(path: Path) -> None:
+    connection = sqlite3.connect(path)
+    (config,) = connection.execute("SELECT config FROM runs").fetchone()
+    connection.close()
+    assert json.loads(config) == CONFIG
