@@ -75,11 +75,9 @@ class VoteCounter:
         sizes = [part.stop - part.start for part in ranges]
         answers = torch.empty(sum(sizes), dtype=torch.int64, device=self._device)
         done = filled = 0
-        block, chunk, generator = self._buffers(flat.shape[1])
+        block, noise, generator = self._buffers(flat.shape[1])
         with torch.inference_mode():
-            for stream, number, used in _chunks(ranges):
-                generator.manual_seed(chunk_seed(seed, index, stream, number))
-                self._noise.fill(chunk, generator)
+            for chunk, used in self._drawn(list(_chunks(ranges)), index, seed, noise, generator):
                 taken = 0
                 while taken < used:
                     size = min(used - taken, self._rows - filled)
@@ -107,12 +105,25 @@ class VoteCounter:
         check_scores(scores, self._rows, self._num_classes)
         return torch.as_tensor(scores.argmax(1))
 
+    def _drawn(
+        self, chunks: list[tuple[Stream, int, int]], index: int, seed: int, noise: Tensor, generator: torch.Generator
+    ) -> Iterator[tuple[Tensor, int]]:
+        """Yield the noise of each chunk, in ``noise``, and how many of its draws are used."""
+        many = len(noise) // CHUNK
+        for first in range(0, len(chunks), many):
+            group = chunks[first : first + many]
+            seeds = [chunk_seed(seed, index, stream, number) for stream, number, _ in group]
+            self._noise.fill_chunks(noise[: CHUNK * len(group)], seeds, generator)
+            for i, (_, _, used) in enumerate(group):
+                yield noise[CHUNK * i : CHUNK * (i + 1)], used
+
     def _buffers(self, dim: int) -> tuple[Tensor, Tensor, torch.Generator]:
         if not hasattr(self._local, "block"):
             self._local.block = torch.empty((self._rows, dim), device=self._device)
-            self._local.chunk = torch.empty((CHUNK, dim), device=self._device)
+            chunks = -(-self._rows // CHUNK)  # finished together, which is faster than one by one
+            self._local.noise = torch.empty((CHUNK * chunks, dim), device=self._device)
             self._local.generator = torch.Generator(device=self._device)
-        return self._local.block, self._local.chunk, self._local.generator
+        return self._local.block, self._local.noise, self._local.generator
 
 
 def check_scores(scores: object, rows: int, num_classes: int) -> None:

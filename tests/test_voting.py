@@ -122,7 +122,7 @@ def test_threads_of_one_counter_do_not_disturb_one_another() -> None:
 @pytest.mark.parametrize(("draws", "dim"), [(1, 64), (1100, 64), (10_100, 64), (100_100, 3072), (100, 150_528), (5, 4)])
 def test_blocks_are_evenly_shared_and_fit(draws: int, dim: int) -> None:
     rows = block_rows(draws, dim)
-    most = max(CHUNK, min(1280, (1 << 20) // dim))
+    most = max(CHUNK, min(384, (1 << 20) // dim))
     assert 1 <= rows <= most
     assert -(-draws // rows) == -(-draws // most)  # no more passes than the largest block needs
 

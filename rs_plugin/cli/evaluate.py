@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rs_plugin.cli.options import ProgressBar, add_certificate_options, add_output_options, new_parser, report
@@ -54,14 +55,13 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
 
 def run(args: argparse.Namespace) -> int:
     """Evaluate, report and return the exit code."""
+    Path(args.output).mkdir(parents=True, exist_ok=True)  # what cannot be written is found before any long work
     runs = _single(args) if args.model else _comparison(args)
     report(runs, "evaluate", args.output, args.json)
     return 0
 
 
 def _single(args: argparse.Namespace) -> list[Run]:
-    from pathlib import Path
-
     from rs_plugin.distributions import parse_noise
     from rs_plugin.smoothing import SmoothedClassifier
     from rs_plugin.threats import parse_threat

@@ -25,6 +25,17 @@ Robustness certificates by randomized smoothing, for L1, L2 and Linf.
 Run 'rs-plugin SUBCOMMAND --help' for options and examples."""
 
 
+class _Parser(argparse.ArgumentParser):
+    """A parser whose errors are one line; options are spelt out, so that --config is never overlooked."""
+
+    def __init__(self, *args: Any, **settings: Any) -> None:
+        super().__init__(*args, **{"allow_abbrev": False, **settings})
+
+    def error(self, message: str) -> NoReturn:
+        """Raise ParameterError."""
+        raise ParameterError(f"{message}; see '{self.prog} --help'")
+
+
 class _Stopped(KeyboardInterrupt):
     """SIGTERM, as an interruption."""
 
@@ -61,7 +72,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def build_parser() -> argparse.ArgumentParser:
     """Return the parser of the whole command line."""
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="rs-plugin", description=_DESCRIPTION, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--version", action="version", version=f"rs-plugin {__version__}")
@@ -74,7 +85,7 @@ def build_parser() -> argparse.ArgumentParser:
 
 def _with_config(parser: argparse.ArgumentParser, words: list[str]) -> list[str]:
     """Return the words with the options of a ``--config`` file put before those of the line."""
-    finder = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    finder = _Parser(prog="rs-plugin", add_help=False)
     finder.add_argument("--config")
     path = finder.parse_known_args(words)[0].config
     if path is None or not words:

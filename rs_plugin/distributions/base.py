@@ -53,9 +53,21 @@ class SmoothingDistribution(ABC):
 
     # What a family writes -----------------------------------------------------------------------------------------
 
-    @abstractmethod
     def _sample(self, out: Tensor, generator: torch.Generator) -> None:
         """Fill ``out``, of shape (count, d), float32 or float64, with independent draws, one per row."""
+        self._finish(out, self._begin(out, generator))
+
+    def _begin(self, out: Tensor, generator: torch.Generator) -> Tensor:
+        """Make all random choices of ``_sample``: some in ``out``, others returned, float64 of shape (count, numbers).
+
+        A family that writes ``_begin`` and ``_finish`` instead of ``_sample`` has the second step done for many chunks
+        of draws at once, which matters where a network is small.
+        """
+        self._sample(out, generator)
+        return torch.empty((out.shape[0], 0), dtype=torch.float64, device=out.device)
+
+    def _finish(self, out: Tensor, choices: Tensor) -> None:
+        """Turn what ``_begin`` left into draws, each row by itself and without randomness."""
 
     @abstractmethod
     def _log_prob(self, z: Tensor) -> Tensor:
@@ -145,6 +157,18 @@ class SmoothingDistribution(ABC):
         rows = max(1, BLOCK_VALUES // out.shape[1])
         for start in range(0, out.shape[0], rows):
             self._sample(out[start : start + rows], generator)
+
+    def fill_chunks(self, out: Tensor, seeds: Sequence[int], generator: torch.Generator) -> None:
+        """Fill ``out`` with equal chunks of rows, each from the generator at one of ``seeds``, as ``fill`` would."""
+        chunks = out.view(len(seeds), -1, out.shape[1])
+        rows = max(1, BLOCK_VALUES // out.shape[1])
+        choices: list[Tensor] = []
+        for chunk, seed in zip(chunks, seeds, strict=True):
+            generator.manual_seed(seed)
+            choices.extend(self._begin(block, generator) for block in chunk.split(rows))
+        numbers = torch.cat(choices)
+        for start in range(0, out.shape[0], rows):
+            self._finish(out[start : start + rows], numbers[start : start + rows])
 
     def log_prob(self, z: Tensor) -> Tensor:
         """Return ``log π0(z)`` in float64, shape (count,), for ``z`` of shape (count, …)."""

@@ -18,9 +18,8 @@ def symmetric_uniform_(out: Tensor, generator: torch.Generator) -> Tensor:
     return out.uniform_(generator=generator).mul_(2.0).sub_(1.0 - half_epsilon)
 
 
-def laplace_(out: Tensor, generator: torch.Generator) -> Tensor:
-    """Fill ``out`` with standard Laplace draws (density ``exp(-|x|) / 2``) by inverting the distribution function."""
-    symmetric_uniform_(out, generator)
+def to_laplace_(out: Tensor) -> Tensor:
+    """Turn draws of ``symmetric_uniform_`` into standard Laplace draws (density ``exp(-|x|) / 2``) by inversion."""
     # 1 - |v| is exact here, so the plain logarithm loses nothing and is ten times as fast as log1p.
     magnitude = out.abs().neg_().add_(1.0).log_()
     return torch.copysign(magnitude, out, out=out)
@@ -42,33 +41,40 @@ def log_gamma_draws(shape: float, count: int, generator: torch.Generator) -> Ten
     return logs
 
 
-def put_extreme_(out: Tensor, size: Tensor, generator: torch.Generator) -> Tensor:
-    """Set one coordinate of each row, uniformly chosen, to ``±size``, keeping the sign it had.
+def random_columns(out: Tensor, generator: torch.Generator) -> Tensor:
+    """Return a uniformly chosen column of each row, int64 of shape (count,)."""
+    return torch.randint(out.shape[1], (out.shape[0],), device=out.device, generator=generator)
+
+
+def put_extreme_(out: Tensor, columns: Tensor, size: Tensor) -> Tensor:
+    """Set one coordinate of each row, in the given column, to ``±size``, keeping the sign it had.
 
     The sign of a symmetric draw is independent of its magnitude and of the other coordinates, so it is a fair coin.
     """
-    index = torch.randint(out.shape[1], (out.shape[0], 1), device=out.device, generator=generator)
+    index = columns.view(-1, 1)
     return out.scatter_(1, index, torch.copysign(size.view(-1, 1), out.gather(1, index)))
 
 
-def truncated_normal_(out: Tensor, bound: Tensor, generator: torch.Generator) -> Tensor:
-    """Fill each row with standard normal draws conditioned on ``|x| <= bound`` of that row.
-
-    Where few draws of a normal fall outside, those alone are drawn again by inversion; otherwise all are inverted.
-    Both give the conditional law: which draws are replaced depends on nothing but themselves.
-    """
+def to_truncated_normal_(out: Tensor, bound: Tensor) -> Tensor:
+    """Turn draws of ``symmetric_uniform_`` into standard normal ones conditioned on ``|x| <= bound`` of the row."""
     limit = bound.view(-1, 1)
-    if float(bound.min()) < 2.5:
-        symmetric_uniform_(out, generator)
-        out.mul_(torch.erf(limit / math.sqrt(2.0)).to(out.dtype)).erfinv_().mul_(math.sqrt(2.0))
-        cast = limit.to(out.dtype)
-        # Ten times as fast as clamp with tensor limits.
-        return torch.maximum(torch.minimum(out, cast, out=out), -cast, out=out)
-    out.normal_(generator=generator)
+    out.mul_(torch.erf(limit / math.sqrt(2.0)).to(out.dtype)).erfinv_().mul_(math.sqrt(2.0))
     cast = limit.to(out.dtype)
+    # Ten times as fast as clamp with tensor limits.
+    return torch.maximum(torch.minimum(out, cast, out=out), -cast, out=out)
+
+
+def wide_truncated_normal_(out: Tensor, bound: Tensor, generator: torch.Generator) -> Tensor:
+    """Fill each row with standard normal draws conditioned on ``|x| <= bound`` of that row, for bounds that cut little.
+
+    Draws of a normal that fall outside are drawn again by inversion in double precision. That gives the conditional law,
+    since whether a draw is replaced depends on itself alone, and single precision would be coarse in the tails.
+    """
+    out.normal_(generator=generator)
+    cast = bound.view(-1, 1).to(out.dtype)
     rows, columns = torch.nonzero(out.abs() > cast, as_tuple=True)
-    edge = bound[rows]
-    again = symmetric_uniform_(torch.empty(len(rows), dtype=torch.float64, device=out.device), generator)
-    again.mul_(torch.erf(edge / math.sqrt(2.0))).erfinv_().mul_(math.sqrt(2.0))
-    out[rows, columns] = torch.minimum(torch.maximum(again, -edge), edge).to(out.dtype)
+    again = symmetric_uniform_(torch.empty((len(rows), 1), dtype=torch.float64, device=out.device), generator)
+    edge = cast.view(-1)[rows]
+    fresh = to_truncated_normal_(again, bound[rows]).view(-1).to(out.dtype)
+    out[rows, columns] = torch.maximum(torch.minimum(fresh, edge), -edge)
     return out

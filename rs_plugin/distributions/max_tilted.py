@@ -12,7 +12,13 @@ from scipy import special
 from torch import Tensor
 
 from rs_plugin.distributions.base import SmoothingDistribution, check_scale
-from rs_plugin.distributions.draws import put_extreme_, symmetric_uniform_, truncated_normal_
+from rs_plugin.distributions.draws import (
+    put_extreme_,
+    random_columns,
+    symmetric_uniform_,
+    to_truncated_normal_,
+    wide_truncated_normal_,
+)
 from rs_plugin.distributions.laws.base import LogRatioLaw
 from rs_plugin.distributions.laws.max_tilted import MaxTiltedLaw
 from rs_plugin.distributions.maximum import MaximumLaw, log_normaliser, maximum_law
@@ -111,25 +117,41 @@ class MaxTiltedExponential(SmoothingDistribution):
         self.check_dim(dim)
         return MaxTiltedLaw(self.k, dim) if threat == "Linf" and self.power == 2.0 and dim > 1 else None
 
-    def _sample(self, out: Tensor, generator: torch.Generator) -> None:
+    def _is_wide(self, dim: int) -> bool:
+        """Whether the maximum cuts so little off a normal coordinate that few draws fall outside."""
+        return self.power == 2.0 and self.radial_law(dim).small > 2.5 / math.sqrt(2.0)
+
+    def _sizes(self, uniform: Tensor, dim: int) -> Tensor:
+        """Return the maxima for scale 1 at probabilities ``uniform``."""
+        quantiles = self.radial_law(dim).quantile(uniform.cpu().numpy())
+        return torch.from_numpy(np.atleast_1d(quantiles)).to(uniform.device)
+
+    def _begin(self, out: Tensor, generator: torch.Generator) -> Tensor:
         count, dim = out.shape
         uniform = torch.rand(count, dtype=torch.float64, device=out.device, generator=generator)
-        quantiles = self.radial_law(dim).quantile(uniform.cpu().numpy())
-        size = torch.from_numpy(np.atleast_1d(quantiles)).to(out.device)
-        if self.power == 2.0:
-            truncated_normal_(out, size * math.sqrt(2.0), generator).mul_(self.length_scale / math.sqrt(2.0))
-        elif self.power == 1.0:
+        if self._is_wide(dim):
+            wide_truncated_normal_(out, self._sizes(uniform, dim) * math.sqrt(2.0), generator)
+        else:
             symmetric_uniform_(out, generator)
+        return torch.stack([uniform, random_columns(out, generator).to(torch.float64)], dim=1)
+
+    def _finish(self, out: Tensor, choices: Tensor) -> None:
+        dim = out.shape[1]
+        size = self._sizes(choices[:, 0], dim)
+        if self.power == 2.0:
+            if not self._is_wide(dim):
+                to_truncated_normal_(out, size * math.sqrt(2.0))
+            out.mul_(self.length_scale / math.sqrt(2.0))
+        elif self.power == 1.0:
             inside = torch.expm1(-size).to(out.dtype).view(-1, 1)
             magnitude = out.abs().mul_(inside).add_(1.0).log_().mul_(-self.length_scale)
             torch.copysign(magnitude, out, out=out)
         else:
-            self._fill_by_quantile(out, size, generator)
-        put_extreme_(out, (size * self.length_scale).to(out.dtype), generator)
+            self._invert(out, size)
+        put_extreme_(out, choices[:, 1].to(torch.int64), (size * self.length_scale).to(out.dtype))
 
-    def _fill_by_quantile(self, out: Tensor, size: Tensor, generator: torch.Generator) -> None:
+    def _invert(self, out: Tensor, size: Tensor) -> None:
         """Invert ``P(|x| <= a | |x| <= m) = P(1/p, a^p) / P(1/p, m^p)``; general powers have no faster way here."""
-        symmetric_uniform_(out, generator)
         shape = 1.0 / self.power
         bound = size.cpu().numpy()[:, None]
         inside = np.abs(out.cpu().double().numpy()) * special.gammainc(shape, bound**self.power)

@@ -9,7 +9,7 @@ its bulk easy to find; it falls like ``exp((d - k) x)`` on the left, far below t
 from __future__ import annotations
 
 import math
-from functools import lru_cache
+from functools import cached_property, lru_cache
 
 import numpy as np
 from scipy import optimize
@@ -64,6 +64,11 @@ class MaximumLaw:
     def log_nodes(self) -> Array:
         """Logarithms of ``nodes``, exact where ``nodes`` underflow."""
         return self._x
+
+    @cached_property
+    def small(self) -> float:
+        """The quantile at 1/1000."""
+        return float(self.quantile(np.array([1e-3]))[0])
 
     def quantile(self, uniform: Array) -> Array:
         """Return ``m`` with ``P(‖z‖∞ <= m) = uniform``, to 1e-12 in ``uniform``.

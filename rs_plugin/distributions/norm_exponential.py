@@ -12,7 +12,13 @@ from torch import Tensor
 
 from rs_plugin.distributions import sphere
 from rs_plugin.distributions.base import SmoothingDistribution, check_scale
-from rs_plugin.distributions.draws import laplace_, log_gamma_draws, put_extreme_, symmetric_uniform_
+from rs_plugin.distributions.draws import (
+    log_gamma_draws,
+    put_extreme_,
+    random_columns,
+    symmetric_uniform_,
+    to_laplace_,
+)
 from rs_plugin.distributions.laws.base import ClosedFormLaw, LogRatioLaw
 from rs_plugin.distributions.laws.gaussian import GaussianLaw
 from rs_plugin.distributions.laws.laplace import LaplaceLaw
@@ -114,24 +120,36 @@ class NormExponential(SmoothingDistribution):
             return LaplaceLaw()
         return None
 
-    def _sample(self, out: Tensor, generator: torch.Generator) -> None:
-        dim = out.shape[1]
-        if self.norm == 2 and self.power == 2 and self.k == 0:
-            out.normal_(generator=generator).mul_(math.sqrt(self.scale / 2.0))
-            return
-        if self.norm == 1 and self.power == 1 and self.k == 0:
-            laplace_(out, generator).mul_(self.scale)
-            return
-        logs = log_gamma_draws((dim - self.k) / self.power, out.shape[0], generator)
-        radius = logs.add_(math.log(self.scale)).div_(self.power).exp_()
-        if self.norm == math.inf:
-            symmetric_uniform_(out, generator).mul_(radius.to(out.dtype).view(-1, 1))
-            put_extreme_(out, radius.to(out.dtype), generator)
-            return
-        if self.norm == 1 or dim == 1:  # in one dimension only the sign matters, and torch's float32 normals can be 0
-            laplace_(out, generator)
-        else:
+    @property
+    def _is_product(self) -> bool:
+        """Whether the coordinates are independent normal or Laplace draws."""
+        return self.k == 0 and self.norm == self.power and self.norm != math.inf
+
+    def _begin(self, out: Tensor, generator: torch.Generator) -> Tensor:
+        count, dim = out.shape
+        choices = []
+        if not self._is_product:
+            choices.append(log_gamma_draws((dim - self.k) / self.power, count, generator))
+        # In one dimension only the sign matters, and torch's float32 normals can be 0.
+        if self.norm == 2 and (dim > 1 or self._is_product):
             out.normal_(generator=generator)
+        else:
+            symmetric_uniform_(out, generator)
+        if self.norm == math.inf:
+            choices.append(random_columns(out, generator).to(torch.float64))
+        return torch.stack(choices, dim=1) if choices else torch.empty((count, 0), dtype=torch.float64, device=out.device)
+
+    def _finish(self, out: Tensor, choices: Tensor) -> None:
+        if self.norm == 1:
+            to_laplace_(out)
+        if self._is_product:
+            out.mul_(self.scale if self.norm == 1 else math.sqrt(self.scale / 2.0))
+            return
+        radius = (choices[:, 0] + math.log(self.scale)).div_(self.power).exp_()
+        if self.norm == math.inf:
+            size = radius.to(out.dtype)
+            put_extreme_(out.mul_(size.view(-1, 1)), choices[:, 1].to(torch.int64), size)
+            return
         length = torch.linalg.vector_norm(out, ord=self.norm, dim=1)
         out.mul_((radius / length.to(torch.float64)).to(out.dtype).view(-1, 1))
 

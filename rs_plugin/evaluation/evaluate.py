@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
@@ -14,12 +15,11 @@ import torch
 from torch import Tensor
 
 from rs_plugin.certificates import METHODS, Certificate, certificate
-from rs_plugin.datasets import Dataset, load_dataset
+from rs_plugin.datasets import Dataset, load_dataset, parse_subset
 from rs_plugin.distributions.base import SAMPLER_VERSION
 from rs_plugin.errors import InputError, ParameterError, UncertifiableRadiusWarning, UnknownNameError
 from rs_plugin.estimation import (
     AlphaBudget,
-    confidence_sequence,
     exceeds,
     least_trials,
     least_trials_anytime,
@@ -100,11 +100,14 @@ def evaluate(
     listed = check_radii(radii)
     if workers is not None and (isinstance(workers, bool) or not isinstance(workers, int) or workers < 1):
         raise ParameterError(f"workers must be a positive whole number, not {workers!r}")
-    data = load_dataset(dataset, subset, n_examples) if isinstance(dataset, str) else dataset
+    if isinstance(seed, bool) or not isinstance(seed, int | np.integer):
+        raise ParameterError(f"seed must be a whole number, not {seed!r}")
+    n0, n, seed = int(n0), int(n), int(seed)  # numpy's integers have no place in a key
+    data = _chosen_images(dataset, subset, n_examples)
     if data.num_classes != model.num_classes:
         raise InputError(f"{data.name!r} has {data.num_classes} classes, the model {model.num_classes}")
     if device is not None:
-        model = model.to(device)
+        model = _moved(model, device)
     budget, radii_of = budgeted_certificate(model, threat, data.dim, method, alpha, seed)
     required = np.atleast_1d(radii_of.required_probability(listed))
     warn_uncertifiable(listed, required, n, budget.votes, cast(Stopping, stopping))
@@ -127,6 +130,28 @@ def evaluate(
     return Run(key, config, wanted, radii_of, listed, alpha, budget, data.name)
 
 
+def _chosen_images(dataset: str | Dataset, subset: str | None, n_examples: int | None) -> Dataset:
+    """Return the images to evaluate, of a data set by name or of one that was given."""
+    if isinstance(dataset, str):
+        return load_dataset(dataset, subset, n_examples)
+    if not isinstance(dataset, Dataset):
+        raise ParameterError(f"dataset must be a name or a Dataset, not {type(dataset).__name__}")
+    step = parse_subset(subset)
+    available = len(range(0, len(dataset), step))
+    count = available if n_examples is None else n_examples
+    if isinstance(count, bool) or not isinstance(count, int) or not 1 <= count <= available:
+        raise ParameterError(f"n_examples must be a whole number from 1 to {available}, the images there are, not {count!r}")
+    return dataset if count == len(dataset) else dataset.take(slice(0, (count - 1) * step + 1, step))
+
+
+def _moved(model: SmoothedClassifier, device: str | torch.device) -> SmoothedClassifier:
+    try:
+        return model.to(torch.device(device))
+    except (RuntimeError, AssertionError, TypeError) as error:  # torch's own, several lines long
+        reason = (str(error).splitlines() or [""])[0]
+        raise ParameterError(f"device {str(device)!r} cannot be used here: {reason}") from error
+
+
 def budgeted_certificate(
     model: SmoothedClassifier, threat: str, dim: int, method: str, alpha: float, seed: int
 ) -> tuple[AlphaBudget, Certificate]:
@@ -145,9 +170,15 @@ def check_radii(radii: Sequence[float]) -> list[float]:
     """Return the radii, sorted, each once, with 0 among them.
 
     Raises:
-        ParameterError: one is negative, NaN or infinite, or there is none.
+        ParameterError: one is negative, NaN or infinite, or no number.
     """
-    values = [float(r) for r in np.atleast_1d(np.asarray(radii, dtype=np.float64))]
+    try:
+        array = np.atleast_1d(np.asarray(radii, dtype=np.float64))
+    except (TypeError, ValueError):
+        raise ParameterError(f"radii must be a list of numbers, not {radii!r}") from None
+    if array.ndim > 1:
+        raise ParameterError(f"radii must be a flat list of numbers, not an array of shape {array.shape}")
+    values = [float(r) for r in array]
     bad = [r for r in values if not (r >= 0.0 and np.isfinite(r))]
     if bad:
         raise ParameterError(f"a radius must be 0 or more and finite, not {bad[0]!r}")
@@ -158,9 +189,13 @@ def warn_uncertifiable(
     radii: Sequence[float], required: np.ndarray[Any, Any], n: int, alpha: float, stopping: Stopping
 ) -> None:
     """Warn of radii that not even unanimous votes could certify, with the least number of draws that could."""
-    least = least_trials if stopping == "fixed" else least_trials_anytime
     for radius, p in zip(radii, required, strict=True):
-        need = least(float(p), alpha) if p < 1.0 - 1e-7 else None
+        if p >= 1.0 - 1e-7:
+            need = None
+        elif stopping == "fixed":
+            need = least_trials(float(p), alpha)
+        else:
+            need = least_trials_anytime(float(p), alpha, test=exceeds)
         if need is None or need > n:
             could = "no practical number of draws could" if need is None else f"n >= {need} could"
             warnings.warn(
@@ -211,8 +246,8 @@ class _Work:
             successes = int(votes[chosen])
             shown = exceeds(successes, seen, self._required, self._alpha)
             # Giving up where a radius looks out of reach costs no soundness, so it may be done on any ground.
-            upper = float(confidence_sequence(successes, seen, self._alpha)[1])
-            if bool(np.all(shown | (self._required >= upper))):
+            hopeless = exceeds(seen - successes, seen, 1.0 - self._required, self._alpha) | (self._required >= 1.0)
+            if bool(np.all(shown | hopeless)):
                 break
         return votes
 
@@ -290,6 +325,7 @@ def _config(
         "noise": str(model.noise),
         "dataset": data.name,
         "data_fingerprint": data.fingerprint,
+        "indices": hashlib.sha256(data.indices.cpu().numpy().astype("<i8").tobytes()).hexdigest(),
         "subset": subset or "all",
         "images": len(data),
         "image_shape": list(data.image_shape),

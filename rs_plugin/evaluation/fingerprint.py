@@ -16,8 +16,8 @@ from rs_plugin.voting import single_threaded
 def model_fingerprint(base: nn.Module, image_shape: tuple[int, ...], device: torch.device) -> str:
     """Return a hash of the network: class, state dict, and its answers on fixed images.
 
-    The answers are included since normalisation often hides in plain attributes; they are rounded to three decimals,
-    since their last digits depend on the machine.
+    The answers are included since normalisation often hides in plain attributes; they are rounded to a thousandth of
+    the largest one's power of ten, since their last digits depend on the machine.
     """
     digest = hashlib.sha256(f"{type(base).__module__}.{type(base).__qualname__}".encode())
     for name, value in base.state_dict().items():
@@ -30,7 +30,11 @@ def model_fingerprint(base: nn.Module, image_shape: tuple[int, ...], device: tor
     with torch.inference_mode(), single_threaded():
         scores = base(images)
     answers = scores.detach().cpu().double().numpy() if isinstance(scores, torch.Tensor) else np.zeros(1)
-    digest.update((np.round(np.nan_to_num(answers), 3) + 0.0).tobytes())
+    answers = np.nan_to_num(answers, posinf=0.0, neginf=0.0)
+    largest = float(np.abs(answers).max(initial=0.0))
+    scale = 10.0 ** np.floor(np.log10(largest)) if largest > 0.0 else 1.0
+    digest.update((np.round(answers / scale, 3) + 0.0).tobytes())
+    digest.update(f"{scale:g}".encode())
     return digest.hexdigest()
 
 

@@ -211,14 +211,14 @@ class Run:
 
 
 def round_down(value: float, digits: int) -> str:
-    """Return a number as text, rounded towards minus infinity.
+    """Return a number as text, rounded towards minus infinity; read back, it is never above the number.
 
-    >>> round_down(0.99999, 3)
-    '0.999'
+    >>> round_down(0.99999, 3), round_down(0.3, 6)
+    ('0.999', '0.300000')
     """
     if math.isinf(value) or math.isnan(value):
         return str(value)
-    return str(Decimal(value).quantize(Decimal(1).scaleb(-digits), rounding=ROUND_FLOOR))
+    return str(Decimal(repr(float(value))).quantize(Decimal(1).scaleb(-digits), rounding=ROUND_FLOOR))
 
 
 def write_text(path: Path, text: str) -> None:

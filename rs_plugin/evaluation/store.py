@@ -91,7 +91,7 @@ class VoteStore:
         """Note a run, unless it is there already; fails at once where the file cannot be written."""
         with self._transaction("write to"):
             self._connection.execute(
-                "INSERT OR IGNORE INTO runs VALUES (?, ?, ?)", (key, json.dumps(config, sort_keys=True), time.time())
+                "INSERT INTO runs VALUES (?, ?, ?) ON CONFLICT DO NOTHING", (key, json.dumps(config, sort_keys=True), time.time())
             )
 
     def add_votes(self, key: str, rows: Iterable[ImageVotes]) -> None:
@@ -101,7 +101,7 @@ class VoteStore:
             for r in rows
         ]
         with self._transaction("write to"):
-            self._connection.executemany("INSERT OR IGNORE INTO votes VALUES (?, ?, ?, ?, ?, ?, ?)", values)
+            self._connection.executemany("INSERT INTO votes VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING", values)
 
     def votes(self, key: str) -> dict[int, ImageVotes]:
         """Return the votes of a run by image.
@@ -120,7 +120,16 @@ class VoteStore:
         """Return the configuration of every run by key, oldest first."""
         with self._explained("read"):
             rows = self._connection.execute("SELECT key, config FROM runs ORDER BY created").fetchall()
-        return {str(key): dict(json.loads(config)) for key, config in rows}
+        runs = {}
+        for key, config in rows:
+            try:
+                runs[str(key)] = dict(json.loads(config))
+            except (ValueError, TypeError) as error:
+                raise StoreError(
+                    f"the vote store {self._name} holds a damaged run {str(key)[:12]}: {error}; move the file away and "
+                    f"run again"
+                ) from error
+        return runs
 
     def config(self, key: str) -> dict[str, Any]:
         """Return the configuration of the one run whose key starts with ``key``.
@@ -145,9 +154,12 @@ class VoteStore:
 
     def _prepare(self) -> None:
         with self._explained("open"):
-            version = self._connection.execute("PRAGMA user_version").fetchone()[0]
-            application = self._connection.execute("PRAGMA application_id").fetchone()[0]
-            empty = self._connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0] == 0
+            # One statement sees one state, also while another process creates the store.
+            version, application, tables = self._connection.execute(
+                "SELECT user_version, application_id, (SELECT count(*) FROM sqlite_master) "
+                "FROM pragma_user_version, pragma_application_id"
+            ).fetchone()
+            empty = tables == 0
         if empty and version == 0 and application == 0:
             with self._transaction("create"):
                 if self._connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0] == 0:
@@ -199,16 +211,21 @@ class VoteStore:
         try:
             selection = np.array(json.loads(row[3]), dtype=np.int64)
             counts = np.array(json.loads(row[4]), dtype=np.int64)
+            index, label, base, seconds = int(row[0]), int(row[1]), int(row[2]), float(row[5])
             classes = int(config["num_classes"])
             sound = selection.shape == counts.shape == (classes,) and selection.min() >= 0 and counts.min() >= 0
+            sound = sound and 0 <= label < classes and 0 <= base < classes
             sound = sound and int(selection.sum()) == int(config["n0"])
             fixed = config["stopping"] == "fixed"
             sound = sound and (int(counts.sum()) == int(config["n"]) if fixed else 0 < counts.sum() <= int(config["n"]))
-        except (ValueError, TypeError, KeyError) as error:
-            raise StoreError(f"the vote store {self._name} holds a damaged row for image {row[0]}: {error}") from error
+        except (ValueError, TypeError, KeyError, OverflowError) as error:
+            raise StoreError(
+                f"the vote store {self._name} holds a damaged row for image {row[0]}: {error}; move the file away and "
+                f"run again"
+            ) from error
         if not sound:
             raise StoreError(
                 f"the vote store {self._name} holds votes for image {row[0]} that do not add up to its run's draws; "
                 f"move the file away and run again"
             )
-        return ImageVotes(int(row[0]), int(row[1]), int(row[2]), selection, counts, float(row[5]))
+        return ImageVotes(index, label, base, selection, counts, seconds)

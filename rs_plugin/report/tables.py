@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from decimal import ROUND_FLOOR, Context, Decimal
 
 from rs_plugin.evaluation.results import Run
 
 _WIDTH = 80
+_NAME_WIDTH = 20  # what a noise has at least; radii that leave less go into a block of their own
 
 
 def text_table(runs: Sequence[Run]) -> str:
@@ -16,7 +18,8 @@ def text_table(runs: Sequence[Run]) -> str:
     for threat in dict.fromkeys(run.certificate.threat_model for run in runs):
         group = [run for run in runs if run.certificate.threat_model == threat]
         for radii in dict.fromkeys(tuple(run.radii) for run in group):
-            blocks.append(_block(threat, radii, [run for run in group if tuple(run.radii) == radii]))
+            same = [run for run in group if tuple(run.radii) == radii]
+            blocks.extend(_block(threat, part, same) for part in _parts(radii))
     return "\n\n".join(blocks)
 
 
@@ -45,16 +48,39 @@ def percent(share: float) -> str:
     return f"{math.floor(share * 1000.0 + 1e-9) / 10.0:.1f}"
 
 
-def _block(threat: str, radii: Sequence[float], runs: Sequence[Run]) -> str:
-    shown = [r for r in radii if r > 0]
-    head = ["base", "smth", "abst", *(f"{r:g}" for r in shown)]
+def short_radius(radius: float) -> str:
+    """Return a radius with six significant digits, rounded down.
+
+    >>> short_radius(0.15), short_radius(0.12345678)
+    ('0.15', '0.123456')
+    """
+    rounded = Context(prec=6, rounding=ROUND_FLOOR).create_decimal(repr(float(radius)))
+    return f"{rounded.normalize(Context(prec=6)):f}" if Decimal("1e-4") <= rounded < 10**6 else f"{float(rounded):g}"
+
+
+def _parts(radii: Sequence[float]) -> list[list[float]]:
+    """Return the radii above 0 in groups that fit beside the noise and the three other columns."""
+    parts: list[list[float]] = [[]]
+    room = _WIDTH - _NAME_WIDTH - 3 * 6
+    for radius in (r for r in radii if r > 0):
+        width = 1 + max(5, len(short_radius(radius)))
+        if parts[-1] and width > room:
+            parts.append([])
+            room = _WIDTH - _NAME_WIDTH - 3 * 6
+        parts[-1].append(radius)
+        room -= width
+    return parts
+
+
+def _block(threat: str, shown: Sequence[float], runs: Sequence[Run]) -> str:
+    head = ["base", "smth", "abst", *(short_radius(r) for r in shown)]
     rows = []
     for run in runs:
         accuracy = dict(zip(run.radii, run.table()["certified_accuracy"], strict=True))
         summary = [run.base_accuracy, run.smoothed_accuracy, run.abstention_rate]
         rows.append([percent(value) for value in [*summary, *(accuracy[r] for r in shown)]])
     widths = [max(5, *(len(row[i]) for row in [head, *rows])) for i in range(len(head))]
-    room = max(20, _WIDTH - sum(widths) - len(widths))
+    room = max(_NAME_WIDTH, _WIDTH - sum(widths) - len(widths))
     title = f"{threat} radius"
     lines = [title.ljust(room) + "".join(" " + cell.rjust(w) for cell, w in zip(head, widths, strict=True))]
     for run, row in zip(runs, rows, strict=True):
@@ -66,6 +92,6 @@ def _block(threat: str, radii: Sequence[float], runs: Sequence[Run]) -> str:
 def _short(noise: str, room: int) -> str:
     """Return the noise with its numbers to four digits, cut where even that is too long."""
     name, _, rest = noise.rstrip(")").partition("(")
-    parts = [part.partition("=") for part in rest.split(", ")]
+    parts = [part.partition("=") for part in rest.split(", ") if part]
     text = f"{name}({', '.join(f'{key}={float(value):.4g}' for key, _, value in parts)})"
     return text if len(text) <= room else text[: room - 1] + "…"

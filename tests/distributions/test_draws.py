@@ -13,11 +13,13 @@ import torch
 from scipy import special, stats
 
 from rs_plugin.distributions.draws import (
-    laplace_,
     log_gamma_draws,
     put_extreme_,
+    random_columns,
     symmetric_uniform_,
-    truncated_normal_,
+    to_laplace_,
+    to_truncated_normal_,
+    wide_truncated_normal_,
 )
 
 FLOATS = (torch.float32, torch.float64)
@@ -26,6 +28,12 @@ FAILURE = 1e-8
 
 def generator(seed: int = 0) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
+
+
+def truncated_normal(out: torch.Tensor, bounds: torch.Tensor, source: torch.Generator, *, wide: bool) -> torch.Tensor:
+    if wide:
+        return wide_truncated_normal_(out, bounds, source)
+    return to_truncated_normal_(symmetric_uniform_(out, source), bounds)
 
 
 def check(values: np.ndarray) -> None:
@@ -55,7 +63,7 @@ def test_symmetric_uniform_reaches_both_ends_alike(monkeypatch: pytest.MonkeyPat
 
 @pytest.mark.parametrize("dtype", FLOATS)
 def test_laplace(dtype: torch.dtype) -> None:
-    out = laplace_(torch.empty(200_000, dtype=dtype), generator(1)).double().numpy()
+    out = to_laplace_(symmetric_uniform_(torch.empty(200_000, dtype=dtype), generator(1))).double().numpy()
     check(stats.laplace.cdf(out))
     assert np.isfinite(out).all()
     assert (out != 0).all()
@@ -78,7 +86,7 @@ def test_put_extreme(dtype: torch.dtype, dim: int) -> None:
     out = symmetric_uniform_(torch.empty((count, dim), dtype=dtype), generator(3))
     before = out.clone()
     size = 1 + torch.arange(count, dtype=dtype)
-    put_extreme_(out, size, generator(4))
+    put_extreme_(out, random_columns(out, generator(4)), size)
     changed = out != before
     assert torch.all(changed.sum(1) == 1)
     assert torch.equal(out.abs().amax(1), size)
@@ -88,11 +96,12 @@ def test_put_extreme(dtype: torch.dtype, dim: int) -> None:
 
 @pytest.mark.parametrize("dtype", FLOATS)
 @pytest.mark.parametrize("bound", [1e-30, 0.01, 0.7, 2.4, 2.6, 4.0, 30.0])
-def test_truncated_normal(dtype: torch.dtype, bound: float) -> None:
+@pytest.mark.parametrize("wide", [False, True])
+def test_truncated_normal(dtype: torch.dtype, bound: float, wide: bool) -> None:
     """Both ways of drawing, with rows of wider bounds in the same block, never beyond any bound."""
     bounds = torch.full((20_000,), bound, dtype=torch.float64)
     bounds[::2] = 1.5 * bound
-    out = truncated_normal_(torch.empty((20_000, 3), dtype=dtype), bounds, generator(5))
+    out = truncated_normal(torch.empty((20_000, 3), dtype=dtype), bounds, generator(5), wide=wide)
     limit = bounds.to(dtype).view(-1, 1)
     assert torch.all(out.abs() <= limit)
     z = out.double().numpy()
@@ -103,11 +112,11 @@ def test_truncated_normal(dtype: torch.dtype, bound: float) -> None:
         assert abs(np.corrcoef(z[rows].T)[0, 1]) < stats.norm.isf(FAILURE / 2) / math.sqrt(10_000)
 
 
-def test_truncated_normal_of_no_width() -> None:
+@pytest.mark.parametrize("wide", [False, True])
+def test_truncated_normal_of_no_width(wide: bool) -> None:
     """A bound that has underflowed leaves 0, not 0/0."""
-    out = truncated_normal_(
-        torch.empty((4, 3)), torch.tensor([0.0, 1e-320, 1.0, 5.0], dtype=torch.float64), generator()
-    )
+    bounds = torch.tensor([0.0, 1e-320, 1.0, 5.0], dtype=torch.float64)
+    out = truncated_normal(torch.empty((4, 3)), bounds, generator(), wide=wide)
     assert torch.isfinite(out).all()
     assert torch.equal(out[:2], torch.zeros(2, 3))
 
@@ -116,6 +125,6 @@ def test_truncated_normal_of_no_width() -> None:
 def test_an_exact_tie_with_the_bound_is_kept_inside(dtype: torch.dtype) -> None:
     """Draws that are drawn again are rounded no further than to the bound itself."""
     bounds = torch.full((100_000,), 2.5000001, dtype=torch.float64)
-    out = truncated_normal_(torch.empty((100_000, 2), dtype=dtype), bounds, generator(6))
+    out = truncated_normal(torch.empty((100_000, 2), dtype=dtype), bounds, generator(6), wide=True)
     assert torch.all(out.abs() <= bounds.to(dtype).view(-1, 1))
     assert float(out.abs().max()) > 2.4999

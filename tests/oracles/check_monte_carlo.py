@@ -1,8 +1,8 @@
 """Monte Carlo sanity check of reference.json, d <= 64: sampling from the definition, no formula for the law of l.
 
-The noise is drawn by a radius and a direction (or, MixedNorm, by a tabulated law of the maximum), l is evaluated from the
-density's definition at the worst shift, and p* = min over lambda of (1/2 + E(lambda - e^l)_+) / lambda is minimised over
-the sample. Prints the difference in standard errors and fails beyond 5.
+The noise is drawn by a radius and a direction (or, MixedNorm, by a tabulated law of the maximum), l is evaluated from
+the density's definition at the worst shift, and p* = min over lambda of (1/2 + E(lambda - e^l)_+) / lambda is
+minimised over the sample. Prints the difference in standard errors and fails beyond 5.
 """
 
 from __future__ import annotations
@@ -12,8 +12,9 @@ import re
 import sys
 
 import numpy as np
-from oracle_common import REFERENCE
 from scipy.special import ndtr, ndtri
+
+from oracle_common import REFERENCE
 
 RNG = np.random.default_rng(20240)
 BLOCK = 200_000
@@ -64,7 +65,7 @@ def sample(spec: tuple[str, str, float, float, float], d: int, n: int) -> np.nda
 
 
 def log_ratio(spec: tuple[str, str, float, float, float], z: np.ndarray, delta: np.ndarray) -> np.ndarray:
-    """l from the definition."""
+    """L from the definition."""
     n1, n2, power, k, scale = spec
 
     def log_density(x):
@@ -80,15 +81,15 @@ def main(total: int, every: int) -> None:
         spec, d = canonical(c["noise"]), c["dim"]
         delta = np.zeros(d)
         delta[: d if c["threat"] == "Linf" else 1] = c["radius"]
-        l = np.concatenate([log_ratio(spec, sample(spec, d, BLOCK), delta) for _ in range(total // BLOCK)])
-        l = np.sort(l)
-        lam = np.exp(-l[:: max(1, l.size // 4000)])  # the optimum is exp(-median)
-        head = np.concatenate([[0.0], np.cumsum(np.exp(np.minimum(l, 700)))])
-        i = np.searchsorted(l, np.log(lam), side="right")
-        values = (0.5 + lam * i / l.size - head[i] / l.size) / lam
+        ell = np.concatenate([log_ratio(spec, sample(spec, d, BLOCK), delta) for _ in range(total // BLOCK)])
+        ell = np.sort(ell)
+        lam = np.exp(-ell[:: max(1, ell.size // 4000)])  # the optimum is exp(-median)
+        head = np.concatenate([[0.0], np.cumsum(np.exp(np.minimum(ell, 700)))])
+        i = np.searchsorted(ell, np.log(lam), side="right")
+        values = (0.5 + lam * i / ell.size - head[i] / ell.size) / lam
         best = int(np.argmin(values))
-        spread = np.std(np.maximum(1 - np.exp(np.minimum(l, 700)) / lam[best], 0)) / np.sqrt(l.size)
-        z = (values[best] - c["p_star"]) / max(spread, 5 / l.size)
+        spread = np.std(np.maximum(1 - np.exp(np.minimum(ell, 700)) / lam[best], 0)) / np.sqrt(ell.size)
+        z = (values[best] - c["p_star"]) / max(spread, 5 / ell.size)
         worst = max(worst, abs(z))
         beyond += abs(z) > 5
         print(f"{z:+.2f} {values[best]:.6f} {c['p_star']:.6f} {c['noise']} {c['threat']} {d} {c['radius']}", flush=True)

@@ -1,8 +1,8 @@
 """Second route for the single-norm cases: condition on R = ||z|| first, then the closed-form law of the direction.
 
 The generator integrates over the direction and finds intervals of R; here the outer integral is over R (adaptive, split
-where the threshold q(R) of ||z - delta|| meets a kink), q(R) comes from bisection, and the direction enters through beta
-and power-law CDFs. Compares p* with reference.json.
+where the threshold q(R) of ||z - delta|| meets a kink), q(R) comes from bisection, and the direction enters through
+beta and power-law CDFs. Compares p* with reference.json.
 """
 
 from __future__ import annotations
@@ -11,10 +11,11 @@ import json
 import sys
 
 import numpy as np
-from check_monte_carlo import canonical
-from oracle_common import REFERENCE, adaptive, changes, graded, minus_median, upper_beside
 from scipy import special
 from scipy.special import ndtr
+
+from check_monte_carlo import canonical
+from oracle_common import REFERENCE, adaptive, changes, graded, minus_median, upper_beside
 
 
 def law(norm: str, power: float, k: float, scale: float, d: int, threat: str, r: float):
@@ -24,15 +25,15 @@ def law(norm: str, power: float, k: float, scale: float, d: int, threat: str, r:
 
     def excess(R, t):
         """q(R) - R for the q with l <= t iff ||z - delta|| >= q: bisection in x = q/R - 1 > -1."""
-        def l(x):
+        def ratio(x):
             lg = np.log1p(x)
             return -k * lg - R**power * np.expm1(power * lg) / scale
         lo, hi = np.full_like(R, -1.0), np.maximum(2 * r / R, 1e-300)
-        hi = np.where(l(hi) > t, np.inf, hi)
+        hi = np.where(ratio(hi) > t, np.inf, hi)
         top = np.where(np.isinf(hi), 2 * r / R, hi)
         for _ in range(70):
             mid = (lo + top) / 2
-            big = l(mid) > t
+            big = ratio(mid) > t
             lo, top = np.where(big, mid, lo), np.where(big, top, mid)
         return np.where(np.isinf(hi), 3 * r, R * (lo + top) / 2)
 
@@ -46,7 +47,7 @@ def law(norm: str, power: float, k: float, scale: float, d: int, threat: str, r:
             inside = 0.5 + 0.5 * -np.expm1(n * np.log1p(-np.minimum(np.maximum(c, 0) / R, 1 - 1e-300)))
             return np.where(c < 0, 0.0, np.where(c >= r, 1.0, inside))
         minus = (g <= r).astype(float)
-        near = np.where(R >= r, -r, r - 2 * R)  # |m - r| - m
+        near = np.where(r <= R, -r, r - 2 * R)  # |m - r| - m
         if threat == "Linf":  # m' - m = max(near, r - m v - m): v = Q/m, farthest coordinate at -Q... P(V' <= v) etc.
             w = (r - g) / R  # need 1 + v_min <= w
             far = -np.expm1(n * np.log(np.clip(1 - w / 2, 1e-300, 1)))
@@ -56,7 +57,7 @@ def law(norm: str, power: float, k: float, scale: float, d: int, threat: str, r:
         reach = np.where(g <= 0, 1.0, np.clip((r - g) / (2 * R), 0, 1) + np.clip((R - (R + r + g)) / (2 * R), 0, 1))
         return minus / (2 * d) + own / (2 * d) + reach * n / d
 
-    def F(t: float) -> float:
+    def cdf(t: float) -> float:
         z = np.linspace(-7.5, 7.5, 401)
         y = np.where(z < 0, special.gammaincinv(alpha, ndtr(z)), special.gammainccinv(alpha, ndtr(-z)))
         y = np.maximum(y, 1e-290)
@@ -69,15 +70,15 @@ def law(norm: str, power: float, k: float, scale: float, d: int, threat: str, r:
             R = radius(z)
             p = conditional(R, t)
             g = excess(R, t)
-            return ((p <= 0) + 2 * (p >= 1) + 4 * (g > r) + 8 * (g > 0) + 16 * (g > np.where(R >= r, -r, r - 2 * R))
-                    + 32 * (R > r) + 64 * (R > r / 2))
+            return ((p <= 0) + 2 * (p >= 1) + 4 * (g > r) + 8 * (g > 0) + 16 * (g > np.where(r <= R, -r, r - 2 * R))
+                    + 32 * (r < R) + 64 * (r / 2 < R))
 
         def f(z):
             return np.exp(-z * z / 2) / np.sqrt(2 * np.pi) * conditional(radius(z), t)
         with np.errstate(all="ignore"):
             cuts = changes(sign, z)
             return adaptive(f, [*np.linspace(-7.5, 7.5, 13), *graded(cuts, -7.5, 7.5)], 1e-11)
-    return F
+    return cdf
 
 
 def main(every: int, least: int) -> None:

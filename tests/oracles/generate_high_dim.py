@@ -1,10 +1,10 @@
 """p* of the single-norm families in any dimension: angle first, radius by root finding.
 
-``z = R u`` with ``R^power / scale ~ Gamma((d - k) / power)`` and ``u`` uniform (cone measure) on the norm's unit sphere.
-``||z - delta||`` depends on ``u`` through one number (or a finite mixture of such cases), and for a fixed ``u`` the set
-``{R : l <= t}`` is a union of intervals whose ends are found by bisection. So ``F(t)`` is a one-dimensional integral,
-over ``u``, of sums of gamma CDFs, computed by adaptive Gauss-Kronrod to 1e-11. Every difference of norms is formed
-without cancellation, so ``l`` keeps its relative accuracy at d = 150528.
+``z = R u`` with ``R^power / scale ~ Gamma((d - k) / power)`` and ``u`` uniform (cone measure) on the norm's unit
+sphere. ``||z - delta||`` depends on ``u`` through one number (or a finite mixture of such cases), and for a fixed
+``u`` the set ``{R : l <= t}`` is a union of intervals whose ends are found by bisection. So ``F(t)`` is a
+one-dimensional integral, over ``u``, of sums of gamma CDFs, computed by adaptive Gauss-Kronrod to 1e-11. Every
+difference of norms is formed without cancellation, so ``l`` keeps its relative accuracy at d = 150528.
 """
 
 from __future__ import annotations
@@ -13,9 +13,10 @@ import sys
 import time
 
 import numpy as np
-from oracle_common import Ray, adaptive, changes, graded, merge, name, p_star, ray_probability
 from scipy import special
 from scipy.special import ndtr, ndtri
+
+from oracle_common import Ray, adaptive, changes, graded, merge, name, p_star, ray_probability
 
 TOL = 2e-11
 EDGES = [0, 0.3, 1, 2, 4, 8, 14, 22, 34]
@@ -106,10 +107,10 @@ class SingleNorm:
         def points(u):
             return np.stack([r / np.maximum(np.abs(u), 1e-300)], axis=1)
 
-        def F(t: float) -> float:
+        def cdf(t: float) -> float:
             return sum(self._outer(rel, t, lambda e, s=sign: -s * np.expm1(-e / (d - 1)), points,
                                    lambda e: 0.5 * np.exp(-e), EDGES) for sign in (1.0, -1.0))
-        return F
+        return cdf
 
     def _cdf_linf_linf(self, r: float):
         d = self.d  # extreme at -m: m' = m + r. At +m: m' = max(|m - r|, |m v - r|), v = min_i z_i / m in [-1, 1]
@@ -122,12 +123,12 @@ class SingleNorm:
             return np.stack([np.full(w.shape, r), r / np.maximum(2 - w, 1e-300), 2 * r / np.maximum(w, 1e-300),
                              r / np.maximum(w, 1e-300)], axis=1)
 
-        def F(t: float) -> float:
+        def cdf(t: float) -> float:
             minus = self._prob(lambda R, w: r / R + 0 * w, t, np.zeros(1), None)[0]
 
             plus = self._outer(rel, t, lambda e: -2 * np.expm1(-e / (d - 1)), points, lambda e: np.exp(-e), EDGES)
             return 0.5 * minus + 0.5 * plus
-        return F
+        return cdf
 
     def _cdf_linf_l1(self, r: float):
         d = self.d
@@ -144,14 +145,14 @@ class SingleNorm:
         def rel_other(R, v):  # another coordinate is the extreme; z_1 = m v
             return np.maximum(0.0, np.abs(v - r / R) - 1)
 
-        def F(t: float) -> float:
+        def cdf(t: float) -> float:
             minus = self._prob(lambda R, w: r / R + 0 * w, t, np.zeros(1), None)[0]
 
             own = self._outer(rel_own, t, lambda e: -np.expm1(-e / (d - 1)), points_own, lambda e: np.exp(-e), EDGES)
             other = self._outer(rel_other, t, lambda v: v, lambda v: (r / np.maximum(1 + v, 1e-300))[:, None],
                                 lambda v: np.full_like(v, 0.5), tail)
             return (minus + own) / (2 * d) + other * (d - 1) / d
-        return F
+        return cdf
 
 
 def from_text(family: str, k: float, s: float, d: int, threat: str, norm: str = "", power: float = 0.0,
@@ -216,8 +217,9 @@ def main(dims: list[int]) -> None:
                 value, tol, method = exact, 1e-14, "closed form (Laplace); the quadrature agrees to 1e-9"
             print(noise, threat, d, r, value, f"{time.time() - start:.1f}s", flush=True)
             if value < 1 - 1e-9:
-                cases.append(dict(noise=noise, threat=threat, dim=d, radius=r, p_star=value, tolerance=tol,
-                                  method=method))
+                cases.append({"noise": noise, "threat": threat, "dim": d,
+                              "radius": r, "p_star": value, "tolerance": tol,
+                                  "method": method})
         merge("p_star", cases)
 
 

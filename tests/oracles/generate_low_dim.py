@@ -13,11 +13,25 @@ import json
 import sys
 
 import numpy as np
-from check_radius_first import law as radius_first
-from generate_high_dim import SingleNorm, from_text
-from oracle_common import KEYS, REFERENCE, Ray, adaptive, changes, graded, merge, minus_median, name, ray_probability, upper, upper_beside
 from scipy import special
 from scipy.special import ndtr
+
+from check_radius_first import law as radius_first
+from generate_high_dim import SingleNorm
+from oracle_common import (
+    KEYS,
+    REFERENCE,
+    Ray,
+    adaptive,
+    changes,
+    graded,
+    merge,
+    minus_median,
+    name,
+    ray_probability,
+    upper,
+    upper_beside,
+)
 
 ORDER = {"L1": 1, "L2": 2, "Linf": np.inf}
 
@@ -57,7 +71,8 @@ class CubeRays:
         return out
 
     def _prob(self, u, t, count=False):
-        return ray_probability(self._ell, tuple(u), t, self.ray, self._rate(u), self._special(u), count, max(self.delta))
+        return ray_probability(self._ell, tuple(u), t, self.ray, self._rate(u),
+                               self._special(u), count, max(self.delta))
 
     def _special(self, u):
         """Where the ray passes near delta, and where single coordinates of z - delta vanish or tie."""
@@ -172,8 +187,9 @@ def main(dims: list[int]) -> None:
                             exact = float(ndtr(r)) if norm == "L2" else 1 - 0.5 * float(np.exp(-r))
                             assert abs(exact - value) < 5e-9, (noise, r, exact, value)
                             value, tol, method = exact, 1e-14, "closed form"
-                        cases.append(dict(noise=noise, threat=threat, dim=d, radius=r, p_star=value, tolerance=tol,
-                                          method=method))
+                        cases.append({"noise": noise, "threat": threat, "dim": d,
+                                      "radius": r, "p_star": value, "tolerance": tol,
+                                          "method": method})
                 merge("p_star", cases)
                 print(d, norm, threat, power, len(cases), f"worst gap {worst:.1e}", flush=True)
 

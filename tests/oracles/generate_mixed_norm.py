@@ -3,8 +3,8 @@
 With ``b = max z_i``, ``a = min z_i`` and everything in units of sigma, ``m = max(|a|, |b|)`` and
 ``||z - delta||_inf = |c - r| + h`` for the centre ``c = (a + b) / 2`` and half width ``h = (b - a) / 2``;
 ``l = -k log(m' / m) + (2 r S - d r^2) / 2`` with ``S = sum z_i``. Given (a, b) the other n = d - 2 coordinates are
-independent normals truncated to [a, b], and ``dz = d (d-1) (Phi(b) - Phi(a))^n phi(a) phi(b) da db`` up to the tilt m^-k.
-With ``c = +-e``, ``e >= 0``, ``h = m - e`` (Jacobian 1) the weight is
+independent normals truncated to [a, b], and ``dz = d (d-1) (Phi(b) - Phi(a))^n phi(a) phi(b) da db`` up to the tilt
+m^-k. With ``c = +-e``, ``e >= 0``, ``h = m - e`` (Jacobian 1) the weight is
 
     w(m, e) = phi(m) phi(2e - m) (Phi(m) - Phi(2e - m))^n m^-k
 
@@ -15,8 +15,8 @@ so ``F(t)`` is a two-dimensional integral of the CDF of a sum of n truncated nor
 
     n = 1         the truncated normal's own;
     n = 3         one integral of the closed-form density of two against the CDF of the third, split at its kinks;
-    n >= 18       a Fourier series on a period of 18 standard deviations with the exact characteristic function (its n-th
-                  power; Gauss-Legendre for the single coordinate, which is spectrally exact).
+    n >= 18       a Fourier series on a period of 18 standard deviations with the exact characteristic function (its
+                  n-th power; Gauss-Legendre for the single coordinate, which is spectrally exact).
 
 The e integral is composite Gauss-Legendre split at e = r and across the step inside [0, r]; the m integral is adaptive
 Gauss-Kronrod with panel edges at the step that the tilt makes in m. d = 2 goes by brute force over R^2 (cube rays).
@@ -25,14 +25,15 @@ Checks in this file: k = 0 must give Phi(sqrt(d) r / sigma); an Edgeworth expans
 
 from __future__ import annotations
 
+import json
 import sys
 import time
 
 import numpy as np
-from generate_low_dim import CubeRays
-from oracle_common import adaptive, changes, merge, minus_median, name, upper
-from scipy import special
 from scipy.special import erf, erfc, ndtr, ndtri
+
+from generate_low_dim import CubeRays
+from oracle_common import KEYS, REFERENCE, adaptive, changes, merge, minus_median, name, upper
 
 ROOT2, DROP = np.sqrt(2.0), 36.0
 X48, W48 = np.polynomial.legendre.leggauss(48)
@@ -49,7 +50,8 @@ def log_mass(a, b):
     with np.errstate(divide="ignore", invalid="ignore"):
         wide = np.log1p(-ndtr(-b) - ndtr(np.minimum(a, 0)))
         mid = np.log((erf(b / ROOT2) - erf(np.minimum(a, 0) / ROOT2)) / 2)
-        right = np.log((erfc(np.maximum(a, 0) / ROOT2) - erfc(b / ROOT2)) / 2)
+        lo = np.maximum(a, 0) / ROOT2
+        right = np.log(np.where(b < 1, erf(b / ROOT2) - erf(lo), erfc(lo) - erfc(b / ROOT2)) / 2)
     return np.where(a > 0, right, np.where((b > 2) & (a < -1), wide, mid))
 
 
@@ -63,7 +65,7 @@ class Mixed:
 
     # -- the weight
     def log_w(self, m, e):
-        """log of the weight w(m, e)."""
+        """Log of the weight w(m, e)."""
         a = 2 * e - m
         out = -(m * m + a * a) / 2 - self.k * np.log(m) - self.shift
         return out + self.n * log_mass(a, m) if self.n else out
@@ -216,8 +218,7 @@ class Mixed:
                 if self.n == 0:
                     q = [(s >= 0).astype(float) for s in parts(y)]
                 else:
-                    mass = np.exp(log_mass(a, b))
-                    q = [np.clip((ndtr(np.clip(s, a, b)) - ndtr(a)) / mass, 0, 1) for s in parts(y)]
+                    q = [np.exp(np.minimum(log_mass(a, np.clip(s, a, b)) - log_mass(a, b), 0)) for s in parts(y)]
                 return m * m * np.exp(self.log_w(b, m * y)) * (1 - q[0] + q[1])
             edges = [0.0, 1 - 1e-13] + ([r / m] if r < m else [])
             grid = np.unique(np.concatenate([np.linspace(0, edges[1], 60), edges, np.array(edges[2:]) * (1 + 1e-12)]))
@@ -228,7 +229,7 @@ class Mixed:
         """``t -> F(t)``."""
         self.r = r
 
-        def F(t: float) -> float:
+        def cdf(t: float) -> float:
             sd_y = np.array([-8.0, -3.0, 0.0, 3.0, 8.0])
 
             def sign(x):
@@ -239,10 +240,11 @@ class Mixed:
                     right = self._step_s(t, np.log(np.maximum(1 - r / m, 1e-300))) / root
                 return (left[:, None] < sd_y).sum(1) + 10 * (right[:, None] < sd_y).sum(1)
             steps = changes(sign, np.linspace(self.lo, self.hi, 400)) if self.k else []
-            kinks = [np.log(r)] if self.lo < np.log(r) < self.hi else []
+            kinks = np.log(r) + np.array([-9, -5, -3, -1.5, -0.7, 0, 0.7, 1.5, 3, 5, 9]) if self.n <= 1 else [np.log(r)]
+            kinks = [x for x in kinks if self.lo < x < self.hi]
             inner = self._inner3 if self.n <= 1 else self._inner
             return adaptive(lambda x: inner(x, t, r), [*self.base, *steps, *kinks], self.tol) / self.mass
-        return F
+        return cdf
 
 
 def solve(law, r: float, coarse: bool = False) -> tuple[float, float]:
@@ -266,10 +268,10 @@ class Brute2:
         """``t -> F(t)``."""
         law = CubeRays("Linf", "L2", 2.0, self.k, 2.0, [r, r])
 
-        def F(t: float) -> float:
+        def cdf(t: float) -> float:
             law.tol = self.tol
             return law.cdf(t)
-        return F
+        return cdf
 
 
 def find_radius(law, d: int, k: float, p: float, steps: int = 4) -> float:
@@ -283,6 +285,7 @@ def find_radius(law, d: int, k: float, p: float, steps: int = 4) -> float:
 
 def main(dims: list[int]) -> None:
     """Write the MixedNorm cases of ``p_star``."""
+    done = {tuple(c[k] for k in KEYS["p_star"]) for c in json.loads(REFERENCE.read_text())["p_star"]}  # resume
     for d in dims:
         ks = {2: (0, 0.5, 1.8), 3: (0, 1, 2.2), 5: (0, 1, 2, 4.5)}.get(d, (0, 1, 0.1 * d, 0.4 * d, d - 12))
         todo = [(250, 0.5 * 0.95845 / np.sqrt(3072))] if d == 3072 else []
@@ -296,7 +299,9 @@ def main(dims: list[int]) -> None:
                 todo.append((k, 2.5))  # beyond the typical norm
         cases = []
         for k, r in todo:
-            start = time.time()
+            start, noise = time.time(), name("mixed_norm", k=k, sigma=1.0)
+            if (noise, "Linf", d, r) in done:
+                continue
             law = Brute2(k) if d == 2 else Mixed(k, d, nodes=20 if d == 5 else 12, tol=2e-10 if d > 3 else 2e-9)
             if k == 0:
                 value, tol = float(ndtr(np.sqrt(d) * r)), 1e-14
@@ -312,15 +317,14 @@ def main(dims: list[int]) -> None:
                     gap = abs(upper(Mixed(k, 2, tol=1e-9).cdf(r), x) - value)
                     tol = max(1e-9, 3 * gap)
                     method += f"; the (m, e) integral differs by {gap:.0e}"
-                if 64 <= d:
+                if d >= 64:
                     law.edgeworth = True
                     gap = abs(upper(law.cdf(r), x) - value)
                     method += f"; Edgeworth in its place differs by {gap:.0e}"
-            noise = name("mixed_norm", k=k, sigma=1.0)
             print(noise, d, r, value, method, f"{time.time() - start:.1f}s", flush=True)
             if value < 1 - 1e-9:
-                cases.append(dict(noise=noise, threat="Linf", dim=d, radius=float(r), p_star=float(value),
-                                  tolerance=tol, method=method))
+                cases.append({"noise": noise, "threat": "Linf", "dim": d, "radius": float(r), "p_star": float(value),
+                                  "tolerance": tol, "method": method})
                 merge("p_star", cases)
 
 

@@ -1,10 +1,10 @@
 """Moments, mean norms and log normalisers, from one-dimensional integrals and brute-force cubature.
 
-``z = R u``: ``E R^j = scale^(j/p) Gamma((d-k+j)/p) / Gamma((d-k)/p)``. Means of ``||u||_2`` over the l1 sphere and the cube
-surface, and of ``||z||_2`` for MixedNorm, come from ``E sqrt(X) = (1 / 2 sqrt(pi)) int (1 - E e^(-tX)) t^(-3/2) dt``.
-Mean maxima come from ``E max = int P(max > x) dx``. Every number is checked by Monte Carlo for d <= 64.
-Log normalisers (d <= 3): ``log int ||z||^-k exp(-...) dz`` with ``z = x (1, y)`` on the faces of the cube (Cartesian y), the
-singularity removed by ``x = s^(1/(d-k))``; mpmath, 30 digits.
+``z = R u``: ``E R^j = scale^(j/p) Gamma((d-k+j)/p) / Gamma((d-k)/p)``. Means of ``||u||_2`` over the l1 sphere and the
+cube surface, and of ``||z||_2`` for MixedNorm, come from ``E sqrt(X) = (1 / 2 sqrt(pi)) int (1 - E e^(-tX)) t^(-3/2)
+dt``. Mean maxima come from ``E max = int P(max > x) dx``. Every number is checked by Monte Carlo for d <= 64.
+Log normalisers (d <= 3): ``log int ||z||^-k exp(-...) dz`` with ``z = x (1, y)`` on the faces of the cube (Cartesian
+y), the singularity removed by ``x = s^(1/(d-k))``; mpmath, 30 digits.
 """
 
 from __future__ import annotations
@@ -14,11 +14,12 @@ import sys
 
 import mpmath as mp
 import numpy as np
+from scipy.integrate import quad
+from scipy.special import erf, erfcx, gammaln, ndtr
+
 from check_monte_carlo import canonical, norm, sample
 from generate_mixed_norm import log_mass
 from oracle_common import merge, name
-from scipy.integrate import quad
-from scipy.special import erf, erfcx, gammaln, ndtr
 
 
 def root_mean(laplace, scale: float) -> float:
@@ -31,7 +32,7 @@ def root_mean(laplace, scale: float) -> float:
 
 
 def mean_exp_square(t: float) -> float:
-    """log E exp(-t e^2), e ~ Exp(1)."""
+    """Log E exp(-t e^2), e ~ Exp(1)."""
     if t < 1e-3:  # asymptotic series of erfcx, moments (2j)!
         term, total = 1.0, 0.0
         for j in range(1, 12):
@@ -44,14 +45,14 @@ def mean_exp_square(t: float) -> float:
 
 
 def mean_uniform_square(t: float) -> float:
-    """log E exp(-t u^2), u ~ U(0, 1)."""
+    """Log E exp(-t u^2), u ~ U(0, 1)."""
     if t < 1e-3:
         return float(np.log1p(sum((-t) ** j / (math.factorial(j) * (2 * j + 1)) for j in range(1, 8))))
     return float(np.log(np.sqrt(np.pi / t) * erf(np.sqrt(t)) / 2))
 
 
 def log_radius_moment(d: int, k: float, power: float, scale: float, j: float) -> float:
-    """log E R^j."""
+    """Log E R^j."""
     return j / power * np.log(scale) + gammaln((d - k + j) / power) - gammaln((d - k) / power)
 
 
@@ -178,8 +179,8 @@ def main() -> None:
                         worst = max(worst, dev)
                         if dev > 4.5:
                             print("MONTE CARLO", noise, d, a, b, got[a].mean(), dev, flush=True)
-                cases.append(dict(noise=noise, dim=d, second_moment=second, mean_norms=means,
-                                  relative_tolerance=1e-9))
+                cases.append({"noise": noise, "dim": d, "second_moment": second, "mean_norms": means,
+                                  "relative_tolerance": 1e-9})
         merge("moments", cases)
         print(d, len(cases), f"worst {worst:.2f} standard errors", flush=True)
     cases = []
@@ -193,7 +194,7 @@ def main() -> None:
                                  "l1_exponential(k=1.8, b=1.0)", "linf_exponential(k=1.8, sigma=1.0)")),
         ):
             value = log_normaliser(canonical(noise), d)
-            cases.append(dict(noise=noise, dim=d, log_normaliser=value, tolerance=1e-9))
+            cases.append({"noise": noise, "dim": d, "log_normaliser": value, "tolerance": 1e-9})
             print(d, noise, value, flush=True)
     merge("log_normaliser", cases)
 

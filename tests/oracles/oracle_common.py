@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import fcntl
 import json
-import os
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -98,8 +97,8 @@ def ray_probability(
     """For each row i: ``P(ell(X, params_i) <= t)``, ``rate_i X^power ~ Gamma(alpha)``.
 
     ``ell`` is scanned on the quantiles of X (and at ``special_points``), every local extremum that could hide a pair of
-    crossings is refined by golden section, every crossing by bisection; the probability is a sum of gamma CDFs. With ``count`` the
-    number of crossings is returned instead, coded with the side of t on which each special point lies.
+    crossings is refined by golden section, every crossing by bisection; the probability is a sum of gamma CDFs. With
+    ``count`` the number of crossings is returned instead, coded with the side of t on which each special point lies.
     """
     n = rate.size
     unit = rate ** (-1 / ray.power)
@@ -288,4 +287,4 @@ def merge(section: str, cases: list[dict[str, object]]) -> None:
             lines.append(f'"{sec}": [\n' + ",\n".join("  " + json.dumps(c) for c in data[sec]) + "\n]")
     tmp = REFERENCE.with_suffix(".tmp")
     tmp.write_text("{\n" + ",\n".join(lines) + "\n}\n")
-    os.replace(tmp, REFERENCE)
+    tmp.replace(REFERENCE)

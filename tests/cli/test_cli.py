@@ -1,0 +1,337 @@
+"""The command line: subcommands, exit codes, configuration files and interruptions."""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import rs_plugin
+from rs_plugin.cli.main import build_parser, main
+
+SUBCOMMANDS = ("evaluate", "curve", "train", "list", "recertify")
+ROOT = Path(rs_plugin.__file__).parents[1]
+TINY = ["--model", "digits_gaussian_0.25", "--n-examples", "4", "--n0", "20", "--n", "100", "--alpha", "0.01"]
+TINY += ["--radii", "0.1", "0.2"]
+
+Cli = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def cli(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Cli:
+    """Run a command in an empty folder; return its exit code, output and errors."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "80")
+
+    def run(*words: str) -> tuple[int, str, str]:
+        capsys.readouterr()
+        try:
+            code = main(list(words))
+        except SystemExit as end:
+            code = int(end.code or 0)
+        out, err = capsys.readouterr()
+        return code, out, err
+
+    return run
+
+
+def refused(result: tuple[int, str, str], *words: str) -> None:
+    """Check that a command ended with code 2 and one line with the words."""
+    code, out, err = result
+    assert (code, out) == (2, ""), (code, out, err)
+    assert err.startswith("rs-plugin: error: ") and err.endswith("\n") and err.count("\n") == 1, err
+    for word in words:
+        assert word in err, (word, err)
+
+
+def narrow(text: str) -> bool:
+    return max(len(line) for line in text.splitlines()) <= 80
+
+
+class TestHelp:
+    @pytest.mark.parametrize("subcommand", SUBCOMMANDS)
+    def test_every_subcommand_has_examples(self, cli: Cli, subcommand: str) -> None:
+        code, out, err = cli(subcommand, "--help")
+        assert (code, err) == (0, "")
+        assert "examples:" in out and out.count(f"rs-plugin {subcommand}") >= 2
+        assert "--json" in out and "--config" in out
+        assert narrow(out[out.index("options:") :])
+
+    @pytest.mark.parametrize("subcommand", SUBCOMMANDS)
+    def test_the_examples_parse(self, cli: Cli, subcommand: str) -> None:
+        examples = cli(subcommand, "--help")[1].split("examples:")[1].splitlines()
+        commands = [shlex.split(line.split(" > ")[0]) for line in examples if line.strip().startswith("rs-plugin ")]
+        for words in commands:
+            assert build_parser().parse_args(words[1:]).subcommand == subcommand
+        assert len(commands) >= 2
+
+    def test_of_the_whole(self, cli: Cli) -> None:
+        code, out, _ = cli("--help")
+        assert code == 0 and all(name in out for name in SUBCOMMANDS)
+
+    def test_version(self, cli: Cli) -> None:
+        assert cli("--version")[1] == f"rs-plugin {rs_plugin.__version__}\n"
+
+
+class TestEvaluate:
+    def test_prints_a_table_and_writes_files(self, cli: Cli, tmp_path: Path) -> None:
+        code, out, err = cli("evaluate", *TINY)
+        assert (code, err) == (0, "")
+        assert "n0 = 20, n = 100" in out and "alpha = 0.01" in out and "gaussian(sigma=0.25)" in out
+        assert narrow(out)
+        content = json.loads((tmp_path / "results" / "evaluate.json").read_text(), parse_constant=pytest.fail)
+        assert content["format"] == "rs_plugin.runs" and len(content["runs"][0]["records"]) == 4
+        assert (tmp_path / "results" / "evaluate.png").read_bytes().startswith(b"\x89PNG")
+        assert sorted(path.name for path in tmp_path.iterdir()) == ["results", "runs.sqlite"]
+
+    def test_json_is_all_that_is_printed(self, cli: Cli) -> None:
+        code, out, err = cli("evaluate", *TINY, "--json")
+        assert (code, err) == (0, "")
+        assert [row["radius"] for row in json.loads(out)["runs"][0]["table"]] == [0.0, 0.1, 0.2]
+
+    def test_the_comparison_of_one_threat_model(self, cli: Cli) -> None:
+        code, out, err = cli("evaluate", "--threat-model", "L1", "--n-examples", "2", "--n", "50", "--alpha", "0.1", "--json")
+        runs = json.loads(out)["runs"]
+        assert code == 0 and len(runs) == 2 and {run["threat_model"] for run in runs} == {"L1"}
+
+    def test_warnings_go_to_the_errors(self, cli: Cli) -> None:
+        code, out, err = cli("evaluate", *TINY, "--radii", "0.1", "9", "--json")
+        assert code == 0 and json.loads(out)
+        assert err.count("\n") == 1 and err.startswith("rs-plugin: warning: ") and "radius 9" in err
+
+    def test_anytime_and_sampled_certificates(self, cli: Cli) -> None:
+        code, out, _ = cli("evaluate", *TINY, "--stopping", "anytime", "--method", "monte_carlo")
+        assert code == 0 and "n = 100 at most" in out and "0.001 is the Monte-Carlo certificate's" in out
+        assert narrow(out)
+
+    def test_another_noise(self, cli: Cli) -> None:
+        code, out, _ = cli("evaluate", *TINY, "--noise", "mixed_norm(k=8, sigma=0.27)", "--threat-model", "Linf", "--radii", "0.01")
+        assert code == 0 and "mixed_norm(k=8, sigma=0.27)" in out
+
+    def test_no_progress_bar_in_a_pipe(self, tmp_path: Path) -> None:
+        command = [sys.executable, "-m", "rs_plugin.cli.main", "evaluate", *TINY, "--json"]
+        done = subprocess.run(command, cwd=tmp_path, env=environment(), capture_output=True, text=True, timeout=180)
+        assert (done.returncode, done.stderr) == (0, "")
+        assert json.loads(done.stdout)
+
+
+class TestOthers:
+    def test_curve(self, cli: Cli) -> None:
+        words = ("curve", "--noise", "gaussian(sigma=0.5)", "--threat-model", "L2", "--dim", "64", "--radii", "0", "0.5")
+        code, out, err = cli(*words)
+        assert (code, err) == (0, "") and narrow(out)
+        assert "0.84134475" in out  # 0.841344746 rounded up
+        content = json.loads(cli(*words, "--json")[1])
+        assert content["curve"][1]["required_probability"] == pytest.approx(0.8413447460685429)
+        assert content["curve"][1]["least_draws"] == 40
+
+    @pytest.mark.parametrize("method", ["auto", "monte_carlo"])
+    def test_a_curve_chooses_radii_that_span_it(self, cli: Cli, method: str) -> None:
+        code, out, _ = cli("curve", "--noise", "laplace(b=0.2)", "--threat-model", "L1", "--dim", "64", "--method", method)
+        assert code == 0 and len(out.splitlines()) >= 14 and narrow(out)
+
+    def test_list(self, cli: Cli) -> None:
+        code, out, _ = cli("list")
+        assert code == 0 and "digits_gaussian_0.25" in out and "mixed_norm(k=..., sigma=...)" in out and narrow(out)
+        content = json.loads(cli("list", "--json")[1])
+        assert "digits" in content["datasets"] and len(content["models"]) >= 3
+
+    def test_train(self, cli: Cli, tmp_path: Path) -> None:
+        code, out, err = cli("train", "--epochs", "1", "--name", "small", "--output", "models", "--json")
+        assert (code, err) == (0, "") and json.loads(out)["name"] == "small"
+        assert cli("evaluate", "--model", "models/small.json", *TINY[2:])[0] == 0
+
+    def test_recertify(self, cli: Cli) -> None:
+        cli("evaluate", *TINY)
+        code, out, _ = cli("recertify")
+        assert code == 0 and "4/4" in out and narrow(out)
+        (run,) = json.loads(cli("recertify", "--json")[1])
+        code, out, err = cli("recertify", "--run", run["key"][:8], "--threat-model", "Linf", "--radii", "0.01", "--alpha", "0.05")
+        assert (code, err) == (0, "") and "Linf radius" in out and "alpha = 0.05" in out and narrow(out)
+        content = json.loads(cli("recertify", "--run", run["key"], "--radii", "0.1", "--json")[1])
+        assert content["runs"][0]["key"] == run["key"]
+
+
+class TestBadInput:
+    @pytest.mark.parametrize(
+        ("words", "message"),
+        [
+            (["evaluate", *TINY, "--noise", "gausian(sigma=1)"], "Did you mean 'gaussian'?"),
+            (["evaluate", *TINY, "--noise", "gaussian(sigma=-1)"], "sigma"),
+            (["evaluate", *TINY, "--noise", "gaussian(size=1)"], "gaussian(sigma=...)"),
+            (["evaluate", *TINY, "--radii", "-0.5"], "not -0.5"),
+            (["evaluate", *TINY, "--radii", "nan"], "not nan"),
+            (["evaluate", *TINY, "--radii", "far"], "--radii"),
+            (["evaluate", *TINY, "--radii"], "--radii"),
+            (["evaluate", *TINY, "--n", "3"], "use n >="),
+            (["evaluate", *TINY, "--n", "many"], "--n"),
+            (["evaluate", *TINY, "--n", "0"], "n must be a positive whole number, not 0"),
+            (["evaluate", *TINY, "--alpha", "2"], "alpha must lie between 0 and 1, not 2.0"),
+            (["evaluate", *TINY, "--model", "digits_gausian_0.25"], "Did you mean 'digits_gaussian_0.25'?"),
+            (["evaluate", *TINY, "--model", "none.json"], "none.json"),
+            (["evaluate", *TINY, "--threat-model", "l2"], "Did you mean 'L2'?"),
+            (["evaluate", "--threat-model", "L7"], "unknown threat model 'L7'"),
+            (["evaluate", *TINY, "--noise", "mixed_norm(k=64, sigma=1)"], "k"),
+            (["evaluate", *TINY, "--dataset", "digitz"], "Did you mean 'digits'?"),
+            (["evaluate", *TINY, "--subset", "every_20"], "every_20"),
+            (["evaluate", *TINY, "--n-examples", "100000"], "choose at most"),
+            (["evaluate", *TINY, "--stopping", "soon"], "known: fixed, anytime"),
+            (["evaluate", *TINY, "--method", "magic"], "unknown method 'magic'"),
+            (["evaluate", *TINY, "--device", "abacus"], "device 'abacus' cannot be used here"),
+            (["evaluate", *TINY, "--workers", "0"], "workers"),
+            (["evaluate", *TINY, "--store", "none/runs.sqlite"], "its folder does not exist"),
+            (["evaluate", "--noise", "gaussian(sigma=1)"], "needs --model"),
+            (["evaluate", "--radii", "0.1"], "needs --threat-model"),
+            (["evaluate", "--nonsense"], "--nonsense"),
+            (["curve", "--dim", "64"], "--noise"),
+            (["curve", "--noise", "gaussian(sigma=1)", "--dim", "0"], "dim"),
+            (["curve", "--noise", "gaussian(sigma=1)", "--alpha", "0"], "alpha"),
+            (["curve", "--noise", "gaussian(sigma=1)", "--threat-model", "L1", "--method", "closed"], "unknown method"),
+            (["curve", "--noise", "gaussian"], "gaussian(sigma=0.5)"),
+            (["recertify"], "there is no vote store"),
+            (["recertify", "--run", "abc"], "there is no vote store"),
+            (["train", "--epochs", "0"], "epochs"),
+            (["nonsense"], "nonsense"),
+            ([], "SUBCOMMAND"),
+        ],
+        ids=lambda value: " ".join(value[-2:]) if isinstance(value, list) else "",
+    )
+    def test_ends_in_one_line(self, cli: Cli, words: list[str], message: str) -> None:
+        refused(cli(*words), message)
+
+    @pytest.mark.parametrize("subcommand", ["evaluate", "train"])
+    def test_output_that_cannot_be_written_is_found_first(self, cli: Cli, tmp_path: Path, subcommand: str) -> None:
+        (tmp_path / "file").write_text("")
+        extra = TINY if subcommand == "evaluate" else []
+        refused(cli(subcommand, *extra, "--output", "file/results"), "file")
+        assert not (tmp_path / "runs.sqlite").exists()
+
+    def test_a_store_of_another_kind(self, cli: Cli, tmp_path: Path) -> None:
+        (tmp_path / "runs.sqlite").write_text("no database " * 99)
+        refused(cli("evaluate", *TINY), "runs.sqlite", "use another path")
+        refused(cli("recertify"), "runs.sqlite", "use another path")
+
+    def test_keys_of_runs(self, cli: Cli) -> None:
+        cli("evaluate", *TINY)
+        cli("evaluate", *TINY, "--seed", "1")
+        refused(cli("recertify", "--run", "xyz"), "no run of", "begin with 'xyz'")
+        refused(cli("recertify", "--run", ""), "2 runs")
+
+
+class TestConfig:
+    def config(self, tmp_path: Path, text: str) -> str:
+        (tmp_path / "run.toml").write_text(text, encoding="utf-8")
+        return "run.toml"
+
+    def test_gives_options_and_the_line_wins(self, cli: Cli, tmp_path: Path) -> None:
+        path = self.config(
+            tmp_path,
+            'model = "digits_gaussian_0.25"\nn_examples = 3\nn = 60\nalpha = 0.05\nradii = [0.1, 0.2]\njson = true\n'
+            'threat-model = "Linf"\n',
+        )
+        run = json.loads(cli("evaluate", "--config", path, "--n", "80", "--radii", "0.05")[1])["runs"][0]
+        assert (run["config"]["n"], run["config"]["images"], run["alpha"]) == (80, 3, 0.05)
+        assert (run["threat_model"], [row["radius"] for row in run["table"]]) == ("Linf", [0.0, 0.05])
+        again = json.loads(cli("evaluate", f"--config={path}")[1])["runs"][0]
+        assert [row["radius"] for row in again["table"]] == [0.0, 0.1, 0.2]
+
+    def test_gives_required_options(self, cli: Cli, tmp_path: Path) -> None:
+        path = self.config(tmp_path, 'noise = "gaussian(sigma=0.5)"\ndim = 64\nradii = [0.5]\n')
+        assert cli("curve", "--config", path)[0] == 0
+
+    @pytest.mark.parametrize(
+        ("text", "message"),
+        [
+            ("n = ", "not valid TOML"),
+            ("n = 1\nn = 2", "not valid TOML"),
+            ("sede = 3", "Did you mean 'seed'?"),
+            ("config = 'other.toml'", "'config'"),
+            ("help = true", "'help'"),
+            ("n = 'many'", "--n"),
+            ("n = [100, 200]", "--n"),
+            ("n = true", "n = True"),
+            ("json = 'yes'", "a switch is true or false"),
+            ("radii = []", "--radii"),
+            ("radii = ['far']", "--radii"),
+            ("[evaluate]\nn = 100", "'evaluate'"),
+        ],
+    )
+    def test_bad_content(self, cli: Cli, tmp_path: Path, text: str, message: str) -> None:
+        path = self.config(tmp_path, text)
+        words = [w for w in TINY if w != "--radii"][:-2]
+        at = words.index("--n")
+        del words[at : at + 2]
+        refused(cli("evaluate", *words, "--config", path), message)
+
+    def test_bytes_that_are_no_text(self, cli: Cli, tmp_path: Path) -> None:
+        (tmp_path / "run.toml").write_bytes(b"\xff\xfe")
+        refused(cli("evaluate", "--config", "run.toml"), "run.toml", "not valid TOML")
+
+    def test_missing_files(self, cli: Cli, tmp_path: Path) -> None:
+        refused(cli("evaluate", "--config", "none.toml"), "none.toml", "cannot read")
+        refused(cli("evaluate", "--config", str(tmp_path)), "cannot read")
+        refused(cli("evaluate", "--config"), "--config")
+
+    def test_no_abbreviation_overlooks_it(self, cli: Cli, tmp_path: Path) -> None:
+        path = self.config(tmp_path, "seed = 3")
+        refused(cli("evaluate", *TINY, "--conf", path), "--conf")
+
+
+def environment() -> dict[str, str]:
+    return {**os.environ, "PYTHONPATH": str(ROOT), "COLUMNS": "80"}
+
+
+def stored_rows(path: Path) -> int:
+    if not path.exists():
+        return 0
+    connection = sqlite3.connect(path, timeout=30)
+    try:
+        return int(connection.execute("SELECT count(*) FROM votes").fetchone()[0])
+    except sqlite3.OperationalError:  # the table is not there yet
+        return 0
+    finally:
+        connection.close()
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)], ids=["SIGINT", "SIGTERM"])
+def test_an_interrupted_run_says_how_to_go_on_and_goes_on(cli: Cli, tmp_path: Path, number: Any, code: int) -> None:
+    words = ["evaluate", "--model", "digits_gaussian_0.25", "--noise", "gaussian(sigma=0.25)", "--n-examples", "30"]
+    words += ["--n", "30000", "--workers", "1"]
+    store = tmp_path / "runs.sqlite"
+    process = subprocess.Popen(
+        [sys.executable, "-m", "rs_plugin.cli.main", *words],
+        cwd=tmp_path, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    try:
+        end = time.monotonic() + 120
+        while stored_rows(store) < 1 and process.poll() is None:
+            assert time.monotonic() < end, "no votes were stored"
+            time.sleep(0.02)
+        process.send_signal(number)
+        out, err = process.communicate(timeout=60)
+    finally:
+        process.kill()
+    kept = stored_rows(store)
+    assert (process.returncode, out) == (code, ""), err
+    assert 1 <= kept < 30
+    lines = err.strip().splitlines()
+    assert len(lines) == 1 and "to go on: rs-plugin evaluate" in lines[0]
+    command = shlex.split(lines[0].partition("to go on: ")[2])
+    assert command == ["rs-plugin", *words]
+    with sqlite3.connect(store) as connection:  # what is left to do is cut short; what was kept must be used
+        before = connection.execute("SELECT image, counts FROM votes").fetchall()
+    connection.close()
+    status, out, _ = cli(*command[1:], "--json")
+    records = {r["index"]: r for r in json.loads(out)["runs"][0]["records"]}
+    assert status == 0 and len(records) == 30
+    assert all(records[image]["votes"] == json.loads(counts) for image, counts in before)
