@@ -72,8 +72,10 @@ def log_gammainc(shape: float, log_x: ArrayLike) -> Array:
     log_x = np.asarray(log_x, dtype=np.float64)
     x = np.exp(np.minimum(log_x, 700.0))
     series = shape * log_x - special.gammaln(shape + 1.0) + np.log1p(-np.minimum(x, 0.5) * shape / (shape + 1.0))
+    # Where P underflows, x lies far below the shape, and Kummer's form x^a e^{-x} M(1; a + 1; x) / Γ(a + 1) is tame.
+    kummer = shape * log_x - x - special.gammaln(shape + 1.0) + np.log(special.hyp1f1(1.0, shape + 1.0, np.minimum(x, shape)))
     with np.errstate(divide="ignore"):
-        direct = np.log(special.gammainc(shape, x))
+        direct = np.where(special.gammainc(shape, x) > 1e-290, np.log(special.gammainc(shape, x)), kummer)
     upper = np.log1p(-np.minimum(special.gammaincc(shape, x), 0.75))
     result: Array = np.where(x < 1e-8, series, np.where(x < shape, direct, upper))
     return result

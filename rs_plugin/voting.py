@@ -132,7 +132,8 @@ def check_scores(scores: object, rows: int, num_classes: int) -> None:
         raise ModelError(f"the base network returned {type(scores).__name__}; it must return a tensor of class scores")
     if scores.ndim != 2 or scores.shape[0] != rows:
         raise ModelError(
-            f"the base network returned shape {tuple(scores.shape)} for {rows} images; it must be ({rows}, {num_classes})"
+            f"the base network returned shape {tuple(scores.shape)} for {rows} images; "
+            f"it must be ({rows}, {num_classes})"
         )
     if scores.shape[1] != num_classes:
         raise ModelError(

@@ -13,7 +13,18 @@ import pytest
 import rs_plugin
 
 PACKAGE = Path(rs_plugin.__file__).parent
-HEAVY = ("robustbench", "timm", "ray", "matplotlib", "pandas", "torchvision", "sklearn", "statsmodels", "scipy", "torch")
+HEAVY = (
+    "robustbench",
+    "timm",
+    "ray",
+    "matplotlib",
+    "pandas",
+    "torchvision",
+    "sklearn",
+    "statsmodels",
+    "scipy",
+    "torch",
+)
 
 
 class Import(NamedTuple):
@@ -31,7 +42,19 @@ class Rule(NamedTuple):
     eager_only: bool = False
 
 
-ABOVE = ("smoothing", "voting", "streams", "outcomes", "datasets", "zoo", "networks", "training", "evaluation", "report", "cli")
+ABOVE = (
+    "smoothing",
+    "voting",
+    "streams",
+    "outcomes",
+    "datasets",
+    "zoo",
+    "networks",
+    "training",
+    "evaluation",
+    "report",
+    "cli",
+)
 SMALL = ("errors", "registry", "numerics", "threats")
 
 RULES = [

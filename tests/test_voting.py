@@ -19,7 +19,9 @@ IMAGE = torch.tensor([0.2, 0.9, 0.4, 0.7]).view(SHAPE)
 DIM = 4
 
 
-def counter(base: nn.Module, rows: int = 40, noise: SmoothingDistribution | None = None, classes: int = 3) -> VoteCounter:
+def counter(
+    base: nn.Module, rows: int = 40, noise: SmoothingDistribution | None = None, classes: int = 3
+) -> VoteCounter:
     return VoteCounter(base.eval(), noise or Gaussian(0.5), classes, SHAPE, torch.device("cpu"), rows)
 
 
@@ -58,7 +60,9 @@ def test_votes_do_not_depend_on_the_block(rows: int) -> None:
 
 def test_ranges_are_counted_apart_and_continue_one_another() -> None:
     one = counter(Rows())
-    whole, selection = one.count(IMAGE, 1, 2, [DrawRange(Stream.ESTIMATION, 0, 300), DrawRange(Stream.SELECTION, 0, 100)])
+    whole, selection = one.count(
+        IMAGE, 1, 2, [DrawRange(Stream.ESTIMATION, 0, 300), DrawRange(Stream.SELECTION, 0, 100)]
+    )
     (first,) = one.count(IMAGE, 1, 2, [DrawRange(Stream.ESTIMATION, 0, 128)])
     (second,) = one.count(IMAGE, 1, 2, [DrawRange(Stream.ESTIMATION, 128, 300)])
     assert (first + second).tolist() == whole.tolist()
@@ -76,7 +80,9 @@ def test_votes_do_not_depend_on_what_was_counted_before() -> None:
 def test_images_seeds_and_streams_have_draws_of_their_own() -> None:
     part, other = [DrawRange(Stream.ESTIMATION, 0, 1000)], [DrawRange(Stream.SELECTION, 0, 1000)]
     one = counter(Rows())
-    votes = [one.count(IMAGE, *at, ranges)[0].tolist() for at, ranges in [((0, 0), part), ((1, 0), part), ((0, 1), part)]]
+    votes = [
+        one.count(IMAGE, *at, ranges)[0].tolist() for at, ranges in [((0, 0), part), ((1, 0), part), ((0, 1), part)]
+    ]
     votes.append(one.count(IMAGE, 0, 0, other)[0].tolist())
     assert len({tuple(v) for v in votes}) == 4
 

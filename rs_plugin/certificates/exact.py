@@ -120,7 +120,12 @@ class ExactBounds(Bounds):
         with np.errstate(divide="ignore", invalid="ignore"):
             step = -height * (nearby - guess) / (height_nearby - height)
         usable = np.isfinite(step) & (np.abs(step) < 0.2 * np.abs(guess))
-        return np.maximum(np.where(usable, guess + step, guess), 0.0)
+        result = np.where(usable, guess + step, guess)
+        # Where the spline does not reach, over many orders of magnitude say, each radius is solved for.
+        astray = np.flatnonzero(~usable | (np.abs(height) > 0.5))
+        if len(astray):
+            result[astray] = -self._quantile(np.full(len(astray), 0.5), radius[astray])
+        return np.maximum(result, 0.0)
 
     def _height(self, t: Array, radius: Array) -> Array:
         """Return the normal quantile of ``P(ℓ >= t)``, roughly: nearly linear in ``t``."""
@@ -160,6 +165,8 @@ class ExactBounds(Bounds):
         return np.asarray(self._radius_of_unique(values)[where])
 
     def _radius_of_unique(self, p: Array) -> Array:
+        # Another call may evaluate the same radius at another τ; a little room keeps its answer below p as well.
+        p = p - np.minimum(0.5 * self._law.accuracy, 0.01 * (1.0 - p))
         curve = self._get_curve()
         trial, tau, slope = curve.interpolate(p)
         trial *= 1.0 - _MARGIN

@@ -8,13 +8,14 @@ from rs_plugin.cli.options import new_parser
 from rs_plugin.threats import THREATS
 
 _DESCRIPTION = """\
-Print the required probability p*(r) at each radius: an image is certified at r if the smoothed classifier's top class
-has probability above p*(r). Beside it, the least number of unanimous draws that could show it at alpha."""
+Print the required probability p*(r) at each radius: an image is certified at r
+if the smoothed classifier's top class has probability above p*(r). Beside it,
+the least number of unanimous draws that could show it at alpha."""
 
 _EXAMPLES = """\
 examples:
-  rs-plugin curve --noise "mixed_norm(k=250, sigma=1)" --threat-model Linf --dim 3072
-  rs-plugin curve --noise "l2_exponential(k=16, sigma=0.5)" --threat-model L2 --dim 64 --radii 0.1 0.5 1
+  rs-plugin curve --noise "mixed_norm(k=250, sigma=1)" --threat-model Linf
+  rs-plugin curve --noise "l2_exponential(k=16, sigma=0.5)" --dim 64 --radii 0.5
   rs-plugin curve --noise "laplace(b=0.2)" --threat-model L1 --dim 64 --json"""
 
 
@@ -24,9 +25,13 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     parser.add_argument("--noise", metavar="TEXT", required=True, help="smoothing noise, as in 'gaussian(sigma=0.5)'")
     parser.add_argument("--threat-model", metavar="NORM", default="L2", help=f"{', '.join(THREATS)} (default: L2)")
     parser.add_argument("--dim", metavar="D", type=int, default=3072, help="values in one input (default: 3072)")
-    parser.add_argument("--radii", metavar="R", type=float, nargs="+", help="radii in input units (default: 12 that span the curve)")
+    parser.add_argument(
+        "--radii", metavar="R", type=float, nargs="+", help="radii in input units (default: 12 that span the curve)"
+    )
     parser.add_argument("--method", metavar="NAME", default="auto", help="as for evaluate (default: auto)")
-    parser.add_argument("--alpha", metavar="P", type=float, default=1e-3, help="failure probability per image (default: 0.001)")
+    parser.add_argument(
+        "--alpha", metavar="P", type=float, default=1e-3, help="failure probability per image (default: 0.001)"
+    )
     parser.add_argument("--json", action="store_true", help="print JSON")
     return parser
 
@@ -53,7 +58,10 @@ def run(args: argparse.Namespace) -> int:
     required = np.atleast_1d(result.required_probability(radii))
     least = [least_trials(float(p), args.alpha) if p < 1.0 - 1e-7 else None for p in required]
     if args.json:
-        rows = [{"radius": r, "required_probability": float(p), "least_draws": n} for r, p, n in zip(radii, required, least, strict=True)]
+        rows = [
+            {"radius": r, "required_probability": float(p), "least_draws": n}
+            for r, p, n in zip(radii, required, least, strict=True)
+        ]
         head = {"noise": str(noise), "threat_model": result.threat_model, "dim": result.dim, "method": result.method,
                 "failure_probability": result.failure_probability, "alpha": args.alpha}  # fmt: skip
         print(json.dumps({**head, "curve": rows}, indent=1))

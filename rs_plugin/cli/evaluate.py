@@ -14,11 +14,13 @@ if TYPE_CHECKING:
 _DESCRIPTION = """\
 Count the votes of a smoothed classifier under noise and certify it.
 
-Without --model: the bundled digit classifiers against L1, L2 and Linf, the paper's noise families beside their
-baselines at the same second moment per coordinate. With --model: one run.
+Without --model: the bundled digit classifiers against L1, L2 and Linf, the
+paper's noise families beside their baselines at the same second moment per
+coordinate. With --model: one run.
 
-Votes are kept in the store, so that a second run, or one that goes on after an interruption, counts only what is
-missing. Prints a table; writes a JSON file with every record and a plot."""
+Votes are kept in the store, so that a second run, or one that goes on after an
+interruption, counts only what is missing. Prints a table; writes a JSON file
+with every record and a plot."""
 
 _EXAMPLES = """\
 examples:
@@ -26,9 +28,9 @@ examples:
       the bundled comparison, under two minutes on two cores
   rs-plugin evaluate --model digits_gaussian_0.5 --threat-model L2 --n 10000
       one model with the noise of its training
-  rs-plugin evaluate --model digits_gaussian_0.5 --noise "l2_exponential(k=16, sigma=0.5)"
+  rs-plugin evaluate --model digits_gaussian_0.5 --noise "laplace(b=0.35)"
       the same network under another noise
-  rs-plugin evaluate --model digits_gaussian_0.25 --stopping anytime --n 100000 --radii 0.25 0.5
+  rs-plugin evaluate --model digits_gaussian_0.25 --stopping anytime --n 100000
       stop as soon as every radius is decided"""
 
 
@@ -36,7 +38,9 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     """Add ``evaluate`` to the subcommands and return its parser."""
     parser = new_parser(subparsers, "evaluate", "certify smoothed classifiers", _DESCRIPTION, _EXAMPLES, run)
     parser.add_argument("--model", metavar="NAME", help="a zoo model ('rs-plugin list'), or the path of a card (.json)")
-    parser.add_argument("--noise", metavar="TEXT", help="smoothing noise, as in 'gaussian(sigma=0.5)' (default: the model's)")
+    parser.add_argument(
+        "--noise", metavar="TEXT", help="smoothing noise, as in 'gaussian(sigma=0.5)' (default: the model's)"
+    )
     parser.add_argument("--dataset", metavar="NAME", default="digits", help="data set (default: digits)")
     parser.add_argument("--subset", metavar="NAME", help="every_20th and the like (default: all images)")
     parser.add_argument("--n-examples", metavar="N", type=int, help="only the first so many images")
@@ -44,7 +48,9 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     parser.add_argument("--stopping", metavar="RULE", default="fixed", help="fixed or anytime (default: fixed)")
     parser.add_argument("--n0", metavar="N", type=int, default=100, help="draws that choose the class (default: 100)")
     parser.add_argument("--n", metavar="N", type=int, default=1000, help="draws that bound it (default: 1000)")
-    parser.add_argument("--alpha", metavar="P", type=float, default=1e-3, help="failure probability per image (default: 0.001)")
+    parser.add_argument(
+        "--alpha", metavar="P", type=float, default=1e-3, help="failure probability per image (default: 0.001)"
+    )
     parser.add_argument("--seed", metavar="N", type=int, default=0, help="seed of all draws (default: 0)")
     parser.add_argument("--store", metavar="FILE", default="runs.sqlite", help="vote store (default: runs.sqlite)")
     parser.add_argument("--device", metavar="NAME", help="cpu, cuda, ... (default: the network's own)")

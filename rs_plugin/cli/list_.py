@@ -36,7 +36,7 @@ def run(args: argparse.Namespace) -> int:
         content = {"models": [c.to_dict() for c in cards], "noise": families, "datasets": datasets.names()}
         print(json.dumps(content, indent=1))
         return 0
-    print("Models: base networks, accuracy in % on the held-out images, clean and under their noise")
+    print("Models: base networks, accuracy in % held out, clean and under their noise")
     for card in cards:
         print(f"  {card.name:24} {100 * card.accuracy_clean:5.1f} {100 * card.accuracy_noise:5.1f}  {card.noise}")
     print("\nNoise families")

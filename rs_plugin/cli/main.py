@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import difflib
+import os
 import shlex
 import signal
 import sys
@@ -55,13 +56,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
             options = parser.parse_args(_with_config(parser, words))
             previous = _install_sigterm()
             try:
-                return int(options.run(options))
+                code = int(options.run(options))
+                sys.stdout.flush()
+                return code
             finally:
                 if previous is not None:
                     signal.signal(signal.SIGTERM, previous)
     except RSPluginError as error:
         print(f"rs-plugin: error: {_one_line(error)}", file=sys.stderr)
         return 2
+    except BrokenPipeError:  # the reader, head for instance, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 128 + signal.SIGPIPE
     except OSError as error:
         print(f"rs-plugin: error: {_one_line(error)}; check the path, its permissions and free space", file=sys.stderr)
         return 2
@@ -72,14 +78,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def build_parser() -> argparse.ArgumentParser:
     """Return the parser of the whole command line."""
-    parser = _Parser(
-        prog="rs-plugin", description=_DESCRIPTION, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = _Parser(prog="rs-plugin", description=_DESCRIPTION, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--version", action="version", version=f"rs-plugin {__version__}")
     subparsers = parser.add_subparsers(dest="subcommand", metavar="SUBCOMMAND", required=True)
     for subcommand in _SUBCOMMANDS:
         own = subcommand.add_parser(subparsers)
-        own.add_argument("--config", metavar="FILE", help="options of this subcommand from a TOML file; those on the line win")
+        own.add_argument(
+            "--config", metavar="FILE", help="options of this subcommand from a TOML file; those on the line win"
+        )
     return parser
 
 

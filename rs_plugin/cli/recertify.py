@@ -7,7 +7,8 @@ import argparse
 from rs_plugin.cli.options import add_certificate_options, add_output_options, new_parser, report
 
 _DESCRIPTION = """\
-Certify stored votes anew: another threat model, other radii, another alpha. No network is needed and no draw is made.
+Certify stored votes anew: another threat model, other radii, another alpha. No
+network is needed and no draw is made.
 
 Without --run: list the runs of the store."""
 
@@ -26,7 +27,9 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     parser.add_argument("--store", metavar="FILE", default="runs.sqlite", help="vote store (default: runs.sqlite)")
     parser.add_argument("--run", metavar="KEY", dest="key", help="the run's key, or the beginning of it")
     add_certificate_options(parser, "L2")
-    parser.add_argument("--alpha", metavar="P", type=float, default=1e-3, help="failure probability per image (default: 0.001)")
+    parser.add_argument(
+        "--alpha", metavar="P", type=float, default=1e-3, help="failure probability per image (default: 0.001)"
+    )
     add_output_options(parser)
     return parser
 
@@ -61,5 +64,7 @@ def _list_runs(store: str, as_json: bool) -> int:
         return 0
     print(f"{'run':12}  {'images':>9}  {'n':>7}  {'stopping':8}  noise")
     for key, (config, done) in runs.items():
-        print(f"{key[:12]}  {done:>4}/{config['images']:<4}  {config['n']:>7}  {config['stopping']:8}  {config['noise']}")
+        print(
+            f"{key[:12]}  {done:>4}/{config['images']:<4}  {config['n']:>7}  {config['stopping']:8}  {config['noise']}"
+        )
     return 0

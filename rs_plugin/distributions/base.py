@@ -55,6 +55,8 @@ class SmoothingDistribution(ABC):
 
     def _sample(self, out: Tensor, generator: torch.Generator) -> None:
         """Fill ``out``, of shape (count, d), float32 or float64, with independent draws, one per row."""
+        if type(self)._begin is SmoothingDistribution._begin:
+            raise ParameterError(f"{type(self).__name__} writes no _sample, so that it has no draws; define it")
         self._finish(out, self._begin(out, generator))
 
     def _begin(self, out: Tensor, generator: torch.Generator) -> Tensor:
@@ -109,7 +111,7 @@ class SmoothingDistribution(ABC):
 
     def check_dim(self, dim: int) -> None:
         """Raise ParameterError unless the family exists in ``dim`` dimensions (``0 ≤ k < d``)."""
-        if dim != int(dim) or dim < 1:
+        if not math.isfinite(dim) or dim != int(dim) or dim < 1:
             raise ParameterError(f"dim must be a positive integer, not {dim!r}")
         k = self._parameters.get("k", 0)
         if k >= dim:

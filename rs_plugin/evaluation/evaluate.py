@@ -140,7 +140,9 @@ def _chosen_images(dataset: str | Dataset, subset: str | None, n_examples: int |
     available = len(range(0, len(dataset), step))
     count = available if n_examples is None else n_examples
     if isinstance(count, bool) or not isinstance(count, int) or not 1 <= count <= available:
-        raise ParameterError(f"n_examples must be a whole number from 1 to {available}, the images there are, not {count!r}")
+        raise ParameterError(
+            f"n_examples must be a whole number from 1 to {available}, the images there are, not {count!r}"
+        )
     return dataset if count == len(dataset) else dataset.take(slice(0, (count - 1) * step + 1, step))
 
 

@@ -60,7 +60,9 @@ class Run:
             counts = np.stack([row.counts for row in self._votes])
             return fixed_outcomes(selection, counts, labels, self.certificate, self._budget.votes)
         return [
-            anytime_outcome(row.selection, row.counts, row.label, self.radii, self.required.tolist(), self._budget.votes)
+            anytime_outcome(
+                row.selection, row.counts, row.label, self.radii, self.required.tolist(), self._budget.votes
+            )
             for row in self._votes
         ]
 

@@ -91,7 +91,8 @@ class VoteStore:
         """Note a run, unless it is there already; fails at once where the file cannot be written."""
         with self._transaction("write to"):
             self._connection.execute(
-                "INSERT INTO runs VALUES (?, ?, ?) ON CONFLICT DO NOTHING", (key, json.dumps(config, sort_keys=True), time.time())
+                "INSERT INTO runs VALUES (?, ?, ?) ON CONFLICT DO NOTHING",
+                (key, json.dumps(config, sort_keys=True), time.time()),
             )
 
     def add_votes(self, key: str, rows: Iterable[ImageVotes]) -> None:
@@ -101,7 +102,9 @@ class VoteStore:
             for r in rows
         ]
         with self._transaction("write to"):
-            self._connection.executemany("INSERT INTO votes VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING", values)
+            self._connection.executemany(
+                "INSERT INTO votes VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING", values
+            )
 
     def votes(self, key: str) -> dict[int, ImageVotes]:
         """Return the votes of a run by image.
@@ -170,8 +173,8 @@ class VoteStore:
             raise StoreError(f"{self._name} is an SQLite file of another program; choose another path for the store")
         if version != SCHEMA_VERSION:
             raise StoreError(
-                f"the vote store {self._name} has schema version {version}, this package reads {SCHEMA_VERSION}; use the "
-                f"version of rs_plugin that wrote it, or another path"
+                f"the vote store {self._name} has schema version {version}, this package reads {SCHEMA_VERSION}; use "
+                f"the version of rs_plugin that wrote it, or another path"
             )
 
     @contextmanager

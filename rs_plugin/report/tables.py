@@ -14,7 +14,7 @@ _NAME_WIDTH = 20  # what a noise has at least; radii that leave less go into a b
 
 def text_table(runs: Sequence[Run]) -> str:
     """Return one block per threat model: a row per run, a column per radius. Percentages are rounded down."""
-    blocks = []
+    blocks: list[str] = []
     for threat in dict.fromkeys(run.certificate.threat_model for run in runs):
         group = [run for run in runs if run.certificate.threat_model == threat]
         for radii in dict.fromkeys(tuple(run.radii) for run in group):

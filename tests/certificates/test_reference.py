@@ -21,7 +21,7 @@ SLOW_VALUES = 2
 #: What a proven upper bound may lie above the truth where nothing else limits it: what an unpolished ``τ`` may cost,
 #: and for MixedNorm the tails' error bounds, which enter twice and are a few times the 1e-8 (3e-7 for few summands)
 #: that they aim at.
-ALLOWED = 1e-7
+ALLOWED = 3e-7
 ALLOWED_MIXED = 3e-7
 ALLOWED_FEW_SUMMANDS = 2e-6
 

@@ -61,6 +61,24 @@ class TestContract:
         assert torch.equal(few, more[:rows])
         assert len({tuple(row[:4].tolist()) for row in more}) == len(more)
 
+    def test_fill_is_sample_in_place(self, noise: SmoothingDistribution) -> None:
+        out = torch.empty((70, 12))
+        noise.fill(out, generator())
+        assert torch.equal(out, noise.sample((70, 12), generator=generator()))
+
+    @pytest.mark.parametrize(("rows", "dim"), [(64, 12), (1, 12), (64, 4096), (2, BLOCK_VALUES + 1)])
+    def test_chunks_are_filled_as_each_alone(self, noise: SmoothingDistribution, rows: int, dim: int) -> None:
+        """Also where a chunk is larger than a block; and the generator's state before does not matter."""
+        if dim > 12 and isinstance(noise, MaxTiltedExponential) and noise.power not in (1, 2):
+            rows, dim = 3, BLOCK_VALUES // 2 - 1  # slow in bulk
+        seeds = (5, 6, 5)
+        together, alone = torch.empty((3 * rows, dim)), torch.empty((3 * rows, dim))
+        noise.fill_chunks(together, seeds, generator(9))
+        for chunk, seed in zip(alone.split(rows), seeds, strict=True):
+            noise.fill(chunk, generator(seed))
+        assert torch.equal(together, alone)
+        assert torch.equal(together[:rows], together[2 * rows :])
+
     def test_an_event_larger_than_a_block(self, noise: SmoothingDistribution) -> None:
         z = noise.sample((2, BLOCK_VALUES + 1), generator=generator())
         assert z.shape == (2, BLOCK_VALUES + 1)

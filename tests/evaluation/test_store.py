@@ -295,9 +295,7 @@ def test_many_processes_may_create_one_store(tmp_path: Path) -> None:
     )
     command = [sys.executable, "-c", code, str(tmp_path / "votes")]
     root, pipe = Path(rs_plugin.__file__).parents[1], subprocess.PIPE
-    processes = [
-        subprocess.Popen(command, cwd=root, stdin=pipe, stdout=pipe, stderr=pipe, text=True) for _ in range(2)
-    ]
+    processes = [subprocess.Popen(command, cwd=root, stdin=pipe, stdout=pipe, stderr=pipe, text=True) for _ in range(2)]
     for process in processes:
         assert process.stdout is not None and process.stdout.readline() == "ready\n"
     for process in processes:

@@ -12,7 +12,8 @@ import sys
 
 import numpy as np
 from scipy import special
-from scipy.special import ndtr
+from scipy.optimize import minimize_scalar
+from scipy.special import ndtr, ndtri
 
 from check_monte_carlo import canonical
 from oracle_common import REFERENCE, adaptive, changes, graded, minus_median, upper_beside
@@ -57,10 +58,22 @@ def law(norm: str, power: float, k: float, scale: float, d: int, threat: str, r:
         reach = np.where(g <= 0, 1.0, np.clip((r - g) / (2 * R), 0, 1) + np.clip((R - (R + r + g)) / (2 * R), 0, 1))
         return minus / (2 * d) + own / (2 * d) + reach * n / d
 
+    # ||z - delta|| = R + r or R - r: l has a turning point in R, near t = l there two thresholds are close together
+    turning = [np.zeros(0)]
+    for sign_r in (r, -r):
+        def branch(log_R, s=sign_r):
+            R = np.exp(log_R)
+            lg = np.log1p(s / R)
+            return np.sign(s) * (k * lg + R**power * np.expm1(power * lg) / scale)
+        low, high = (np.log(special.gammaincinv(alpha, ndtr(v)) * scale) / power for v in (-6.0, 6.0))
+        if (low := max(low, np.log(r * 1.01) if sign_r < 0 else low)) < high:
+            best = minimize_scalar(branch, bounds=(low, high), method="bounded", options={"xatol": 1e-12}).x
+            centre = ndtri(special.gammainc(alpha, np.exp(power * best) / scale))
+            turning.append(graded(np.array([centre]), -7.4, 7.4))
+    turning = np.concatenate(turning)
+
     def cdf(t: float) -> float:
         z = np.linspace(-7.5, 7.5, 401)
-        y = np.where(z < 0, special.gammaincinv(alpha, ndtr(z)), special.gammainccinv(alpha, ndtr(-z)))
-        y = np.maximum(y, 1e-290)
 
         def radius(z):
             y = np.where(z < 0, special.gammaincinv(alpha, ndtr(z)), special.gammainccinv(alpha, ndtr(-z)))
@@ -76,7 +89,7 @@ def law(norm: str, power: float, k: float, scale: float, d: int, threat: str, r:
         def f(z):
             return np.exp(-z * z / 2) / np.sqrt(2 * np.pi) * conditional(radius(z), t)
         with np.errstate(all="ignore"):
-            cuts = changes(sign, z)
+            cuts = changes(sign, np.unique(np.concatenate([z, turning])))
             return adaptive(f, [*np.linspace(-7.5, 7.5, 13), *graded(cuts, -7.5, 7.5)], 1e-11)
     return cdf
 
