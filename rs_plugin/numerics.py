@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from functools import lru_cache
+from functools import cache
 from typing import Final, TypeAlias
 
 import numpy as np
@@ -41,7 +41,7 @@ _KRONROD_WEIGHTS: Final = (
 )
 
 
-@lru_cache(maxsize=None)
+@cache
 def gauss_kronrod() -> tuple[Array, Array, Array]:
     """Return nodes (21,), Kronrod weights (21,) and Gauss weights (21,) on [0, 1].
 
@@ -56,7 +56,7 @@ def gauss_kronrod() -> tuple[Array, Array, Array]:
     return (nodes + 1.0) / 2.0, weights / 2.0, gauss / 2.0
 
 
-@lru_cache(maxsize=None)
+@cache
 def gauss_legendre(order: int) -> tuple[Array, Array]:
     """Return nodes and weights, each (order,), of the Gauss-Legendre rule on [0, 1]."""
     nodes, weights = np.polynomial.legendre.leggauss(order)
@@ -73,7 +73,12 @@ def log_gammainc(shape: float, log_x: ArrayLike) -> Array:
     x = np.exp(np.minimum(log_x, 700.0))
     series = shape * log_x - special.gammaln(shape + 1.0) + np.log1p(-np.minimum(x, 0.5) * shape / (shape + 1.0))
     # Where P underflows, x lies far below the shape, and Kummer's form x^a e^{-x} M(1; a + 1; x) / Γ(a + 1) is tame.
-    kummer = shape * log_x - x - special.gammaln(shape + 1.0) + np.log(special.hyp1f1(1.0, shape + 1.0, np.minimum(x, shape)))
+    kummer = (
+        shape * log_x
+        - x
+        - special.gammaln(shape + 1.0)
+        + np.log(special.hyp1f1(1.0, shape + 1.0, np.minimum(x, shape)))
+    )
     with np.errstate(divide="ignore"):
         direct = np.where(special.gammainc(shape, x) > 1e-290, np.log(special.gammainc(shape, x)), kummer)
     upper = np.log1p(-np.minimum(special.gammaincc(shape, x), 0.75))

@@ -199,6 +199,22 @@ class TestCertify:
         assert outcome.p_lower == pytest.approx(clopper_pearson(int(outcome.votes[1]), n, 0.9 * alpha), rel=1e-7)
         assert 0.0 < outcome.radius <= SIGMA * stats.norm.ppf(outcome.p_lower)
 
+    def test_the_sampled_certificate_itself_is_made_at_that_tenth(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        import rs_plugin.smoothing as module
+
+        given: list[float] = []
+        make = module.certificate
+
+        def spy(*args: Any, **options: Any) -> Any:
+            given.append(options["alpha"])
+            return make(*args, **options)
+
+        monkeypatch.setattr(module, "certificate", spy)
+        half_space_model().certify(
+            images_of(np.array([0.97]), SIGMA), "L2", n0=5, n=50, alpha=0.1, method="monte_carlo"
+        )
+        assert given == [pytest.approx(0.01)]
+
     def test_results_follow_the_seed(self) -> None:
         model, images = half_space_model(), images_of(np.linspace(0.6, 0.9, 6), SIGMA)
 

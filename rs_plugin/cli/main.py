@@ -45,7 +45,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit code.
 
     0: done. 2: bad input, with one line that says what and what to do. 130 or 143: interrupted, with the command that
-    goes on from there.
+    goes on from there. 141: nobody reads the output any more.
     """
     words = list(sys.argv[1:] if arguments is None else arguments)
     parser = build_parser()
@@ -67,7 +67,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 2
     except BrokenPipeError:  # the reader, head for instance, has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 128 + signal.SIGPIPE
+        return 141
     except OSError as error:
         print(f"rs-plugin: error: {_one_line(error)}; check the path, its permissions and free space", file=sys.stderr)
         return 2

@@ -68,7 +68,7 @@ class SmoothingDistribution(ABC):
         self._sample(out, generator)
         return torch.empty((out.shape[0], 0), dtype=torch.float64, device=out.device)
 
-    def _finish(self, out: Tensor, choices: Tensor) -> None:
+    def _finish(self, out: Tensor, choices: Tensor) -> None:  # noqa: B027  # nothing to do after a whole _sample
         """Turn what ``_begin`` left into draws, each row by itself and without randomness."""
 
     @abstractmethod
@@ -155,7 +155,7 @@ class SmoothingDistribution(ABC):
         return out.to(dtype=dtype, device=device if device is not None else out.device).view(shape)
 
     def fill(self, out: Tensor, generator: torch.Generator) -> None:
-        """Fill ``out``, of shape (count, d), float32 or float64, on the generator's device: ``sample`` without checks."""
+        """Fill ``out``, of shape (count, d), float32 or float64, of the generator's device; ``sample`` unchecked."""
         rows = max(1, BLOCK_VALUES // out.shape[1])
         for start in range(0, out.shape[0], rows):
             self._sample(out[start : start + rows], generator)

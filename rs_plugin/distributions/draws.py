@@ -67,8 +67,8 @@ def to_truncated_normal_(out: Tensor, bound: Tensor) -> Tensor:
 def wide_truncated_normal_(out: Tensor, bound: Tensor, generator: torch.Generator) -> Tensor:
     """Fill each row with standard normal draws conditioned on ``|x| <= bound`` of that row, for bounds that cut little.
 
-    Draws of a normal that fall outside are drawn again by inversion in double precision. That gives the conditional law,
-    since whether a draw is replaced depends on itself alone, and single precision would be coarse in the tails.
+    Draws of a normal that fall outside are drawn again by inversion in double precision. That gives the conditional
+    law, since whether a draw is replaced depends on itself alone, and single precision would be coarse in the tails.
     """
     out.normal_(generator=generator)
     cast = bound.view(-1, 1).to(out.dtype)

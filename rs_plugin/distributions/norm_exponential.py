@@ -137,7 +137,9 @@ class NormExponential(SmoothingDistribution):
             symmetric_uniform_(out, generator)
         if self.norm == math.inf:
             choices.append(random_columns(out, generator).to(torch.float64))
-        return torch.stack(choices, dim=1) if choices else torch.empty((count, 0), dtype=torch.float64, device=out.device)
+        return (
+            torch.stack(choices, dim=1) if choices else torch.empty((count, 0), dtype=torch.float64, device=out.device)
+        )
 
     def _finish(self, out: Tensor, choices: Tensor) -> None:
         if self.norm == 1:

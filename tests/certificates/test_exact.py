@@ -38,7 +38,8 @@ def test_the_closed_forms(noise: NormExponential, threat: str, dim: int) -> None
 
 @pytest.mark.parametrize("dim", [2, 5, 3072])
 @pytest.mark.parametrize(
-    ("make", "threat"), [(L1Exponential, "L1"), (L2Exponential, "L2"), (LinfExponential, "Linf"), (LinfExponential, "L1")]
+    ("make", "threat"),
+    [(L1Exponential, "L1"), (L2Exponential, "L2"), (LinfExponential, "Linf"), (LinfExponential, "L1")],
 )
 def test_small_k(make: type, threat: str, dim: int) -> None:
     radius = certificate(make(0, 0.5), threat, dim, "exact").radius(0.9)
@@ -91,7 +92,10 @@ def discrepancy_by_quad(k: float, dim: int, radius: float, lam: float) -> float:
     edges = [1e-12, radius / 2, radius, *np.linspace(1.0001 * radius, 12, 25)]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", integrate.IntegrationWarning)  # kinks; the comparison allows for them
-        parts = [integrate.quad(weighted, a, b, epsabs=1e-11, epsrel=1e-10)[0] for a, b in zip(edges[:-1], edges[1:], strict=True)]
+        parts = [
+            integrate.quad(weighted, a, b, epsabs=1e-11, epsrel=1e-10)[0]
+            for a, b in zip(edges[:-1], edges[1:], strict=True)
+        ]
     return sum(parts)
 
 
@@ -109,7 +113,9 @@ def test_the_atom_at_zero() -> None:
     # P(ℓ = 0) = (d-1)/d P(z₁ > r - m | not extreme): 0.72, from E min(1, r/2m) in closed form by the Gamma law of m².
     shape = 2.0
     m0 = 0.15**2 / 2  # below r = 2m all of z₁ lies beyond
-    mean_share = special.gammainc(shape, m0) + 0.15 / math.sqrt(2) * math.gamma(1.5) / math.gamma(2) * special.gammaincc(1.5, m0)
+    mean_share = special.gammainc(shape, m0) + 0.15 / math.sqrt(2) * math.gamma(1.5) / math.gamma(
+        2
+    ) * special.gammaincc(1.5, m0)
     assert tails.at_least[0] - tails.above[0] == pytest.approx(0.8 * (1 - mean_share), abs=1e-10)
 
 

@@ -8,7 +8,16 @@ from scipy import special, stats
 
 from rs_plugin.distributions.laws.truncated_sums import erf_between, sum_limit, sum_tail
 
-INTERVALS = [(-1.0, 1.0), (-0.3, 2.0), (-4.0, 4.0), (0.5, 0.9), (1.0, 4.0), (-1e-3, 1e-3), (2.0, 2.0 + 1e-6), (-3.0, -2.5)]
+INTERVALS = [
+    (-1.0, 1.0),
+    (-0.3, 2.0),
+    (-4.0, 4.0),
+    (0.5, 0.9),
+    (1.0, 4.0),
+    (-1e-3, 1e-3),
+    (2.0, 2.0 + 1e-6),
+    (-3.0, -2.5),
+]
 LATTICE = 4000
 
 

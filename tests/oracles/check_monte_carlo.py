@@ -12,9 +12,8 @@ import re
 import sys
 
 import numpy as np
-from scipy.special import ndtr, ndtri
-
 from oracle_common import REFERENCE
+from scipy.special import ndtr, ndtri
 
 RNG = np.random.default_rng(20240)
 BLOCK = 200_000

@@ -13,10 +13,9 @@ import sys
 import time
 
 import numpy as np
+from oracle_common import Ray, adaptive, changes, graded, merge, name, p_star, ray_probability
 from scipy import special
 from scipy.special import ndtr, ndtri
-
-from oracle_common import Ray, adaptive, changes, graded, merge, name, p_star, ray_probability
 
 TOL = 2e-11
 EDGES = [0, 0.3, 1, 2, 4, 8, 14, 22, 34]

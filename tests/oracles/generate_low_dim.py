@@ -13,9 +13,6 @@ import json
 import sys
 
 import numpy as np
-from scipy import special
-from scipy.special import ndtr
-
 from check_radius_first import law as radius_first
 from generate_high_dim import SingleNorm
 from oracle_common import (
@@ -32,6 +29,8 @@ from oracle_common import (
     upper,
     upper_beside,
 )
+from scipy import special
+from scipy.special import ndtr
 
 ORDER = {"L1": 1, "L2": 2, "Linf": np.inf}
 

@@ -30,10 +30,9 @@ import sys
 import time
 
 import numpy as np
-from scipy.special import erf, erfc, ndtr, ndtri
-
 from generate_low_dim import CubeRays
 from oracle_common import KEYS, REFERENCE, adaptive, changes, merge, minus_median, name, upper
+from scipy.special import erf, erfc, ndtr, ndtri
 
 ROOT2, DROP = np.sqrt(2.0), 36.0
 X48, W48 = np.polynomial.legendre.leggauss(48)

@@ -14,12 +14,11 @@ import sys
 
 import mpmath as mp
 import numpy as np
-from scipy.integrate import quad
-from scipy.special import erf, erfcx, gammaln, ndtr
-
 from check_monte_carlo import canonical, norm, sample
 from generate_mixed_norm import log_mass
 from oracle_common import merge, name
+from scipy.integrate import quad
+from scipy.special import erf, erfcx, gammaln, ndtr
 
 
 def root_mean(laplace, scale: float) -> float:

@@ -1,7 +1,7 @@
 """The law of the log likelihood ratio ``ℓ = log π0(z - δ) - log π0(z)``, ``z ~ π0``, at the worst shift ``δ``.
 
-Every certificate follows from two functions of ``t``: ``P(ℓ > t)`` and ``P(ℓ >= t)``, which differ at atoms. Upper tails
-are supplied, not distribution functions, so that certificates near probability 1 keep their relative accuracy.
+Every certificate follows from two functions of ``t``: ``P(ℓ > t)`` and ``P(ℓ >= t)``, which differ at atoms. Upper
+tails are supplied, not distribution functions, so that certificates near probability 1 keep their relative accuracy.
 Lengths are in units of the noise's ``length_scale``.
 """
 

@@ -143,7 +143,7 @@ class MaxTiltedLaw(LogRatioLaw):
     def _over_opposite(
         self, m: Array, sure: Array, never: Array, t: float, r: float, tolerance: float, panels: int, quick: bool
     ) -> tuple[Array, Array, Array]:
-        """Integrate over ``Q`` between ``sure`` and ``never``: the value, its quadrature error, the error of the tails."""
+        """Integrate over ``Q`` from ``sure`` to ``never``: the value, its quadrature error, the error of the tails."""
         if quick:
             nodes, kronrod = gauss_legendre(5)
             gauss = kronrod
@@ -165,10 +165,11 @@ class MaxTiltedLaw(LogRatioLaw):
         return np.asarray(integrand @ kronrod), np.asarray(quadrature), np.asarray((mass * tail_error) @ kronrod)
 
     def _crossing(self, m: Array, start: Array, t: float, r: float, count: int, side: float) -> Array:
-        """Return the ``Q`` in [start, m] where the threshold meets the lower (-1) or upper (1) limit of the others' sum.
+        """Return the ``Q`` in [start, m] where the threshold meets the lower (-1) or upper (1) limit of the sum.
 
         The threshold rises with ``Q`` and the sum's limits fall, so there is one crossing at most.
         """
+
         def passed(q: Array, m: Array) -> Array:
             return np.asarray(self._threshold(t, r, m, q + r) - m + q > sum_limit(count, -q, m, side))
 

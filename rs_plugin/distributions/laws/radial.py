@@ -179,11 +179,13 @@ class RadialLaw(LogRatioLaw):
         side = np.clip(1.0 + 0.5 * (growth - rho), 0.0, 1.0)
         near = np.abs(1.0 - rho) - 1.0
         below = (
-            0.5 / d * (growth > rho) + 0.5 / d * np.where(growth > near, others, 0.0)
+            0.5 / d * (growth > rho)
+            + 0.5 / d * np.where(growth > near, others, 0.0)
             + (d - 1) / d * np.where(growth > 0.0, side, 0.0)
         )
         up_to = (
-            0.5 / d * (growth >= rho) + 0.5 / d * np.where(growth >= near, others, 0.0)
+            0.5 / d * (growth >= rho)
+            + 0.5 / d * np.where(growth >= near, others, 0.0)
             + (d - 1) / d * np.where(growth >= 0.0, side, 0.0)
         )
         return _Conditional(below, up_to)

@@ -1,7 +1,7 @@
 """Tails of sums of independent truncated normals, by Fourier series with every error bounded.
 
-``X`` has density ``∝ exp(-x²)`` on ``[a, b]``. With ``Y = (X - a)/(b - a)`` and ``T = Y₁ + … + Y_n``, the square wave of
-half-period ``W`` gives, for any ``u``,
+``X`` has density ``∝ exp(-x²)`` on ``[a, b]``. With ``Y = (X - a)/(b - a)`` and ``T = Y₁ + … + Y_n``, the square wave
+of half-period ``W`` gives, for any ``u``,
 
 ``P(T > u) = 1/2 - (2/π) Σ_{j>=1} E sin((2j-1) π (u - T)/W) / (2j - 1)``, up to at most ``P(|T - u| >= W)``,
 
@@ -60,7 +60,10 @@ def sum_tail(count: int, low: Array, high: Array, threshold: Array, tolerance: f
         return np.asarray(value), np.asarray(value * 1e-14)
     if count <= 3:
         few = _pair_tail if count == 2 else _triple_tail
-        parts = [few(low[i : i + _BATCH], high[i : i + _BATCH], threshold[i : i + _BATCH]) for i in range(0, len(low), _BATCH)]
+        parts = [
+            few(low[i : i + _BATCH], high[i : i + _BATCH], threshold[i : i + _BATCH])
+            for i in range(0, len(low), _BATCH)
+        ]
         return np.concatenate([v for v, _ in parts] + [low[:0]]), np.concatenate([e for _, e in parts] + [low[:0]])
     # Intervals that need half-periods of one size go together, so that none pays for the slowest.
     half_period = np.minimum(count, 2.0 * _spread(count, high - low))
@@ -105,7 +108,9 @@ def _pair_tail(low: Array, high: Array, threshold: Array) -> tuple[Array, Array]
     sure = erf_between(cut_one, high) / total
     width = cut_one - cut_zero
     x = cut_zero[:, None] + width[:, None] * nodes
-    rest = erf_between(np.clip(threshold[:, None] - x, low[:, None], high[:, None]), np.broadcast_to(high[:, None], x.shape))
+    rest = erf_between(
+        np.clip(threshold[:, None] - x, low[:, None], high[:, None]), np.broadcast_to(high[:, None], x.shape)
+    )
     density = (2.0 / math.sqrt(math.pi)) * np.exp(-x * x) * width[:, None] / total[:, None]
     values = density * rest / total[:, None]
     return np.asarray(sure + values @ kronrod), np.asarray(np.abs(values @ (kronrod - gauss)) + 1e-14)
@@ -225,4 +230,8 @@ def _level_sets(low: Array, high: Array) -> tuple[Array, Array, Array, Array]:
 
 def _sinc_majorant(x: Array) -> Array:
     """The smallest decreasing function above ``|sin x / x|`` on ``x >= 0``, or slightly more."""
-    return np.asarray(np.where(x < 2.6, np.maximum(np.sinc(x / math.pi), _SECOND_LOBE), np.minimum(_SECOND_LOBE, 1.0 / np.maximum(x, 1e-9))))
+    return np.asarray(
+        np.where(
+            x < 2.6, np.maximum(np.sinc(x / math.pi), _SECOND_LOBE), np.minimum(_SECOND_LOBE, 1.0 / np.maximum(x, 1e-9))
+        )
+    )
