@@ -173,7 +173,9 @@ class ExactBounds(Bounds):
         result = np.zeros_like(p)
         pending = np.arange(len(p))
         for _ in range(_TRIALS):
-            required = self._required_probability(trial, tau[pending])
+            # Beside an atom the bound is sharp in τ, and a guess will not do.
+            best = self._best_tau(trial) if self._law.has_atoms else tau[pending]
+            required = self._required_probability(trial, best)
             room = (p[pending] - required) * slope[pending]  # by how much the radius could grow, to first order
             certified = room > 0.0
             result[pending[certified]] = np.maximum(result[pending[certified]], trial[certified])
@@ -191,7 +193,8 @@ class ExactBounds(Bounds):
     def _bisected(self, p: Array, curve: Curve) -> Array:
         """Return the same where the steps do not settle, by bisection of ``log r`` around the curve's points."""
         above = np.searchsorted(curve.required, p)
-        high = curve.radius[np.minimum(above, len(curve.radius) - 1)]
+        # Beyond the last point, where p* rises to 1 steeply, the radius is at most twice that point's.
+        high = np.append(curve.radius, 2.0 * curve.radius[-1])[above]
         low = np.where(above > 0, curve.radius[np.maximum(above - 1, 0)], np.maximum(1e-15 * high, _SMALLEST))
         result = np.zeros_like(p)
         for trial in (high, low):

@@ -125,7 +125,7 @@ def test_lower_bound_and_required_probability_agree(case: Certificate) -> None:
     grid = case.lower_bound(
         np.array([[0.0, 0.01, 0.3, 0.6, 0.9, 0.99, 1.0]]), case.radius(0.9) * np.array([[0.1], [1.0], [3.0]])
     )
-    assert (np.diff(grid, axis=1) >= 0).all()
+    assert (np.diff(grid, axis=1) >= -1e-15).all()  # values as small as 1e-64 are rounded down, each by itself
     assert (np.diff(grid, axis=0) <= 1e-7).all()
     assert (grid <= [0.0, 0.01, 0.3, 0.6, 0.9, 0.99, 1.0]).all()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import warnings
 
@@ -94,7 +95,7 @@ def discrepancy_by_quad(k: float, dim: int, radius: float, lam: float) -> float:
         warnings.simplefilter("ignore", integrate.IntegrationWarning)  # kinks; the comparison allows for them
         parts = [
             integrate.quad(weighted, a, b, epsabs=1e-11, epsrel=1e-10)[0]
-            for a, b in zip(edges[:-1], edges[1:], strict=True)
+            for a, b in itertools.pairwise(edges)
         ]
     return sum(parts)
 

@@ -38,9 +38,14 @@ def test_coverage_of_the_table(method: str, noise: SmoothingDistribution, threat
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize(
     ("noise", "threat", "dim"),
-    [(Gaussian(0.5), "L2", 3072), (Laplace(0.3), "L1", 20), (LinfExponential(1, 1.0), "L1", 5), (MixedNorm(3, 0.5), "Linf", 20)],
+    [
+        (Gaussian(0.5), "L2", 3072),
+        (Laplace(0.3), "L1", 20),
+        (LinfExponential(1, 1.0), "L1", 5),
+        (MixedNorm(3, 0.5), "Linf", 20),
+    ],
     ids=str,
-)  # fmt: skip
+)
 def test_sandwich(method: str, noise: SmoothingDistribution, threat: str, dim: int) -> None:
     """Fails by chance with probability 1e-4 at most, the default alpha, were the seed another."""
     exact = certificate(noise, threat, dim)

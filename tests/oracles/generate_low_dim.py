@@ -175,7 +175,7 @@ def main(dims: list[int]) -> None:
                             routes.append("brute force along rays of the cube")
                             cube = CubeRays(norm, norm, power, k, scale, shift(norm, threat, r, d))
                             gap = max(gap, abs(value - upper_beside(cube.cdf, x)))
-                        elif d == 3 and power == 2.0 and k == 1 and r == 0.4 and norm != "L2":
+                        elif d == 3 and power == 2.0 and k == 1 and r == 0.4 and norm == "L1":
                             cube = CubeRays(norm, norm, power, k, scale, shift(norm, threat, r, d), 60, 1e-6)
                             print("  d = 3, nested", noise, threat, value, upper(cube.cdf, x), flush=True)
                         worst = max(worst, gap)

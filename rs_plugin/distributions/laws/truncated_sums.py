@@ -106,14 +106,21 @@ def _pair_tail(low: Array, high: Array, threshold: Array) -> tuple[Array, Array]
     cut_one = np.clip(threshold - low, low, high)  # above it the other summand always suffices
     cut_zero = np.clip(threshold - high, low, high)
     sure = erf_between(cut_one, high) / total
-    width = cut_one - cut_zero
-    x = cut_zero[:, None] + width[:, None] * nodes
+    panels = _panels(high - low)
+    width = (cut_one - cut_zero) / panels
+    x = cut_zero[:, None] + width[:, None] * (np.arange(panels)[:, None] + nodes).ravel()
+    kronrod, gauss = np.tile(kronrod, panels), np.tile(gauss, panels)
     rest = erf_between(
         np.clip(threshold[:, None] - x, low[:, None], high[:, None]), np.broadcast_to(high[:, None], x.shape)
     )
     density = (2.0 / math.sqrt(math.pi)) * np.exp(-x * x) * width[:, None] / total[:, None]
     values = density * rest / total[:, None]
     return np.asarray(sure + values @ kronrod), np.asarray(np.abs(values @ (kronrod - gauss)) + 1e-14)
+
+
+def _panels(width: Array) -> int:
+    """Return how many panels resolve the densities on intervals of these widths, in standard deviations about one."""
+    return max(1, math.ceil(float(width.max()) / 2.5))
 
 
 def _triple_tail(low: Array, high: Array, threshold: Array) -> tuple[Array, Array]:
@@ -126,8 +133,10 @@ def _triple_tail(low: Array, high: Array, threshold: Array) -> tuple[Array, Arra
     total = erf_between(low, high)
     inner = np.stack([threshold - high, threshold - low, low + high])
     edges = np.sort(np.concatenate([2.0 * low[None], np.clip(inner, 2.0 * low, 2.0 * high), 2.0 * high[None]]), axis=0)
-    widths = np.diff(edges, axis=0)[..., None]
-    y = edges[:-1, :, None] + widths * nodes
+    panels = _panels(high - low)
+    widths = np.diff(edges, axis=0)[..., None] / panels
+    y = edges[:-1, :, None] + widths * (np.arange(panels)[:, None] + nodes).ravel()
+    kronrod, gauss = np.tile(kronrod, panels), np.tile(gauss, panels)
     a, b = low[:, None], high[:, None]
     root = math.sqrt(2.0)
     overlap = erf_between(root * (np.maximum(a, y - b) - 0.5 * y), root * (np.minimum(b, y - a) - 0.5 * y))
