@@ -26,7 +26,11 @@ ALLOWED_MIXED = 3e-7
 ALLOWED_FEW_SUMMANDS = 2e-6
 
 #: Near ``k = d`` MixedNorm's maximum spreads over tens of orders of magnitude and the bound, still safe, is looser.
-LOOSE = {("mixed_norm(k=4.5, sigma=1.0)", 5): 2e-3}
+LOOSE = {
+    ("mixed_norm(k=4.5, sigma=1.0)", 5): 2e-3,
+    # Here the recorded values miss the symmetry of test_laws.py by as much, the package's own keep it to 1e-8.
+    ("mixed_norm(k=2.2, sigma=1.0)", 3): 5e-5,
+}
 
 #: Recorded lower bounds that are no supremum over ``λ``, or lie above it, with what they were found to be off by
 #: when evaluated again, by other integrals than the recorded and than the package's own.
