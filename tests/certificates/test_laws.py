@@ -1,7 +1,7 @@
 """An identity that every law of the log likelihood ratio obeys, whatever the family: ``dF(-t) = e^t dF(t)``.
 
-For symmetric noise the law of ``ℓ`` under the shifted noise is that of ``-ℓ`` under the noise itself, and the ratio of the
-two at ``t`` is ``e^t``. So ``P(-b <= ℓ < -a) = ∫_a^b e^t dF(t)``, which by parts needs tails alone.
+For symmetric noise the law of ``ℓ`` under the shifted noise is that of ``-ℓ`` under the noise itself, and the ratio of
+the two at ``t`` is ``e^t``. So ``P(-b <= ℓ < -a) = ∫_a^b e^t dF(t)``, which by parts needs tails alone.
 """
 
 from __future__ import annotations
