@@ -18,29 +18,13 @@ REFERENCE = json.loads((Path(__file__).parents[1] / "oracles" / "reference.json"
 #: A group of MixedNorm values takes up to seconds a radius in few dimensions; so many of each group are checked.
 SLOW_VALUES = 2
 
-#: What a proven upper bound may lie above the truth where nothing else limits it: what an unpolished ``τ`` may cost,
-#: and for MixedNorm the tails' error bounds, which enter twice and are a few times the 1e-8 (3e-7 for few summands)
-#: that they aim at.
-ALLOWED = 3e-7
-ALLOWED_MIXED = 3e-7
-ALLOWED_FEW_SUMMANDS = 2e-6
-
-#: Near ``k = d`` MixedNorm's maximum spreads over tens of orders of magnitude and the bound, still safe, is looser.
-LOOSE = {
-    ("mixed_norm(k=4.5, sigma=1.0)", 5): 2e-3,
-    # Here the recorded values miss the symmetry of test_laws.py by as much, the package's own keep it to 1e-8.
-    ("mixed_norm(k=2.2, sigma=1.0)", 3): 5e-5,
-}
-
-#: Recorded lower bounds that are no supremum over ``λ``, or lie above it, with what they were found to be off by
-#: when evaluated again, by other integrals than the recorded and than the package's own.
-INACCURATE = {
-    ("l1_exponential(k=250, b=1.0885897)", 3072): 1e-6,
-    ("l2_exponential(k=250, sigma=1.043355)", 3072): 2e-8,
-    ("l2_exponential(k=0.7, sigma=1.0)", 2): 2e-5,
-    ("linf_exponential(k=1, sigma=1.0)", 5): 6e-7,
-    ("linf_exponential(k=32, sigma=1.0)", 784): 3e-5,
-}
+#: What a proven bound may lie on the safe side of the truth, beyond the oracle's own tolerance. Quadrature stops at
+#: 1e-9 a tail and both tails enter; for `MixedNorm` the aim is 1e-8 a tail (3e-7 for few summands). In three dimensions
+#: a single truncated normal is left to integrate over, kinks and all, and the error estimate is the loosest.
+ALLOWED = 5e-9
+ALLOWED_MIXED = 4e-7
+ALLOWED_MIXED_IN_SPACE = 2e-5
+ALLOWED_LOWER = 5e-8
 
 
 def noise_of(text: str) -> SmoothingDistribution:
@@ -72,8 +56,9 @@ def is_deterministic(noise: SmoothingDistribution, threat: str, dim: int) -> boo
 
 
 def allowance(noise: str, dim: int) -> float:
-    mixed = ALLOWED_FEW_SUMMANDS if dim < 12 else ALLOWED_MIXED
-    return LOOSE.get((noise, dim), mixed if noise.startswith("mixed_norm") else ALLOWED)
+    if not noise.startswith("mixed_norm"):
+        return ALLOWED
+    return ALLOWED_MIXED_IN_SPACE if dim == 3 else ALLOWED_MIXED
 
 
 @pytest.mark.parametrize(("text", "threat", "dim", "rows"), groups("p_star"))
@@ -93,10 +78,9 @@ def test_lower_bound(text: str, threat: str, dim: int, rows: list[dict[str, Any]
     if not is_deterministic(noise, threat, dim):
         pytest.skip("no deterministic certificate")
     value = certificate(noise, threat, dim).lower_bound(column(rows, "p"), column(rows, "radius"))
-    excess = value - column(rows, "L")
-    tolerance = np.maximum(column(rows, "tolerance"), INACCURATE.get((text, dim), 0.0))
+    excess, tolerance = value - column(rows, "L"), column(rows, "tolerance")
     assert (excess <= tolerance).all(), "above the truth"
-    assert (excess >= -tolerance - allowance(text, dim)).all(), "needlessly far below it"
+    assert (excess >= -tolerance - ALLOWED_LOWER).all(), "needlessly far below it"
 
 
 def test_the_table_of_the_general_family_is_covered() -> None:

@@ -13,7 +13,7 @@ import sys
 
 import numpy as np
 from oracle_common import REFERENCE
-from scipy.special import ndtr, ndtri
+from scipy.special import erf, ndtr, ndtri
 
 RNG = np.random.default_rng(20240)
 BLOCK = 200_000
@@ -47,12 +47,15 @@ def sample(spec: tuple[str, str, float, float, float], d: int, n: int) -> np.nda
     """Draws of the noise."""
     n1, n2, power, k, scale = spec
     if n1 != n2:
-        x = np.linspace(-14, 3, 200_001)  # log m
+        x = np.linspace(-4 - 40 / (d - k), 3, 200_001)  # log m; the left tail is m^(d-k)
         m = np.exp(x)
-        lw = -k * x + x - m * m / 2 + (d - 1) * np.log(2 * ndtr(m) - 1)
+        lw = -k * x + x - m * m / 2 + (d - 1) * np.log(erf(m / np.sqrt(2)))
         c = np.concatenate([[0], np.cumsum((np.exp(lw - lw.max())[1:] + np.exp(lw - lw.max())[:-1]) / 2)])
         m = np.exp(np.interp(RNG.random(n) * c[-1], c, x))
-        z = ndtri(ndtr(-m)[:, None] + RNG.random((n, d)) * (1 - 2 * ndtr(-m))[:, None])
+        u = RNG.random((n, d))
+        z = np.where(m[:, None] < 1e-6, m[:, None] * (2 * u - 1), 0.0)
+        wide = m >= 1e-6
+        z[wide] = ndtri(ndtr(-m[wide])[:, None] + u[wide] * erf(m[wide] / np.sqrt(2))[:, None])
         z[np.arange(n), RNG.integers(d, size=n)] = m * RNG.choice([-1.0, 1.0], n)
         return z * np.sqrt(scale / 2)
     u = {"L1": lambda: RNG.laplace(size=(n, d)), "L2": lambda: RNG.normal(size=(n, d)),

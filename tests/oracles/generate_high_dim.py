@@ -13,6 +13,7 @@ import sys
 import time
 
 import numpy as np
+from check_radius_first import law as radius_first
 from oracle_common import Ray, adaptive, changes, graded, merge, name, p_star, ray_probability
 from scipy import special
 from scipy.special import ndtr, ndtri
@@ -204,8 +205,11 @@ def main(dims: list[int]) -> None:
         for family, k, s, d, threat, r in group:
             noise, law = from_text(family, k, s, d, threat)
             start = time.time()
-            value = p_star(law.cdf(r))
-            method, tol = "angle first, 1-D quadrature of gamma CDFs", 1e-9
+            value = float(p_star(law.cdf(r)))
+            other = p_star(radius_first(law.norm, law.power, law.k, law.scale, d, threat, r))
+            method, tol = "agreeing: angle first, radius first", max(2e-9, 3 * abs(value - other))
+            if threat == "Linf" and abs(k - d / 2) < 1:  # the median sits on a square-root edge of F: U has a corner
+                tol = max(1e-8, tol)
             if family == "l2_exponential" and k == 0:
                 exact = float(ndtr(r / s))
                 assert abs(exact - value) < 1e-9, (d, r, exact, value)

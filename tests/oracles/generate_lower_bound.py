@@ -7,8 +7,6 @@ q - r. The closed forms are also compared here with the numerical route that the
 
 from __future__ import annotations
 
-import sys
-
 import numpy as np
 from check_radius_first import law as radius_first
 from generate_high_dim import from_text
@@ -65,7 +63,7 @@ def main() -> None:
         ("linf_exponential", 1, 1.0, 5, "Linf", (0.3, 0.8)), ("linf_exponential", 1, 1.0, 5, "L1", (0.3, 2.0)),
         ("linf_exponential", 32, 1.0, 784, "Linf", (0.002,)), ("linf_exponential", 0, 1.0, 3, "L1", (0.5,)),
     ]
-    for family, k, s, d, threat, radii in rest[int(sys.argv[1]) if len(sys.argv) > 1 else 0 :]:
+    for family, k, s, d, threat, radii in rest:
         noise, law = from_text(family, k, s, d, threat)
         for r in radii:
             F = law.cdf(r)
