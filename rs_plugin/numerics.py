@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from functools import cache
 from typing import Final, TypeAlias
 
@@ -84,6 +85,15 @@ def log_gammainc(shape: float, log_x: ArrayLike) -> Array:
     upper = np.log1p(-np.minimum(special.gammaincc(shape, x), 0.75))
     result: Array = np.where(x < 1e-8, series, np.where(x < shape, direct, upper))
     return result
+
+
+def log_gammainc_at(shape: float, log_x: float) -> float:
+    """Return ``log_gammainc`` of one number, without the cost of arrays where ``P`` does not underflow."""
+    x = math.exp(min(log_x, 700.0))
+    if x >= shape:
+        return math.log1p(-float(special.gammaincc(shape, x)))
+    direct = float(special.gammainc(shape, x))
+    return math.log(direct) if x >= 1e-8 and direct > 1e-290 else float(log_gammainc(shape, log_x))
 
 
 def log_gammaincinv(shape: float, log_p: float) -> float:

@@ -17,7 +17,7 @@ from rs_plugin.errors import ModelError
 from rs_plugin.streams import CHUNK, Stream, chunk_seed
 
 _BLOCK_VALUES: Final = 1 << 20
-_BLOCK_ROWS: Final = 384  # activations of larger blocks no longer stay in the cache
+_BLOCK_ROWS: Final = 256
 
 Counts = NDArray[np.int64]
 
@@ -37,7 +37,7 @@ def block_rows(draws: int, dim: int) -> int:
     """
     most = max(CHUNK, min(_BLOCK_ROWS, _BLOCK_VALUES // dim))
     blocks = -(-draws // most)
-    return min(most, -(-draws // (8 * blocks)) * 8)
+    return -(-draws // blocks)
 
 
 class VoteCounter:
@@ -71,9 +71,32 @@ class VoteCounter:
         Raises:
             ModelError: the network answers with another shape or with NaN.
         """
+        answers = self._answers(image, index, seed, ranges, clean=False)
+        return self._counts(answers, ranges)
+
+    def count_with_base(
+        self, image: Tensor, index: int, seed: int, ranges: list[DrawRange]
+    ) -> tuple[int, list[Counts]]:
+        """Return the base network's class for the image itself, without noise, and what ``count`` returns.
+
+        The image goes through the network in one block with its noisy versions, so it costs one row.
+        """
+        answers = self._answers(image, index, seed, ranges, clean=True)
+        return int(answers[-1]), self._counts(answers[:-1], ranges)
+
+    def _counts(self, answers: Counts, ranges: list[DrawRange]) -> list[Counts]:
+        counts, start = [], 0
+        for part in ranges:
+            stop = start + part.stop - part.start
+            counts.append(np.bincount(answers[start:stop], minlength=self._num_classes))
+            start = stop
+        return counts
+
+    def _answers(self, image: Tensor, index: int, seed: int, ranges: list[DrawRange], *, clean: bool) -> Counts:
+        """Return the network's class for every draw, in order, and after them for the image itself if ``clean``."""
         flat = image.to(self._device, torch.float32).reshape(1, -1)
-        sizes = [part.stop - part.start for part in ranges]
-        answers = torch.empty(sum(sizes), dtype=torch.int64, device=self._device)
+        draws = sum(part.stop - part.start for part in ranges)
+        answers = torch.empty(draws + clean, dtype=torch.int64, device=self._device)
         done = filled = 0
         block, noise, generator = self._buffers(flat.shape[1])
         with torch.inference_mode():
@@ -86,19 +109,10 @@ class VoteCounter:
                     if filled == self._rows:
                         answers[done : done + filled] = self._answer(block)
                         done, filled = done + filled, 0
-            if filled:
-                block[filled:] = flat
-                answers[done : done + filled] = self._answer(block)[:filled]
-        parts = np.split(answers.cpu().numpy(), np.cumsum(sizes)[:-1])
-        return [np.bincount(part, minlength=self._num_classes).astype(np.int64) for part in parts]
-
-    def base_answer(self, image: Tensor) -> int:
-        """Return the base network's class for the image itself, without noise."""
-        flat = image.to(self._device, torch.float32).reshape(1, -1)
-        block, _, _ = self._buffers(flat.shape[1])
-        with torch.inference_mode():
-            block[:] = flat
-            return int(self._answer(block)[0])
+            if len(answers) > done:
+                block[filled:] = flat  # the image itself pads the last block
+                answers[done:] = self._answer(block)[: len(answers) - done]
+        return np.asarray(answers.cpu().numpy())
 
     def _answer(self, block: Tensor) -> Tensor:
         scores = self._base(block.view(self._rows, *self._shape))

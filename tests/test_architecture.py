@@ -76,7 +76,7 @@ RULES = [
 ]  # fmt: skip
 
 #: Imports that a rule for the whole package must let through.
-ALLOWED = {("report.plots", "matplotlib"), ("cli", "cli")}
+ALLOWED = {("report.plots", "matplotlib"), ("cli", "cli"), ("__main__", "cli")}
 
 
 def module_name(path: Path) -> str:

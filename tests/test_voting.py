@@ -73,7 +73,7 @@ def test_ranges_are_counted_apart_and_continue_one_another() -> None:
 def test_votes_do_not_depend_on_what_was_counted_before() -> None:
     used, part = counter(Rows()), [DrawRange(Stream.ESTIMATION, 0, 100)]
     used.count(1.0 - IMAGE, 8, 3, part)
-    used.base_answer(IMAGE)
+    used.count_with_base(IMAGE, 0, 0, part)
     assert used.count(IMAGE, 0, 0, part)[0].tolist() == counter(Rows()).count(IMAGE, 0, 0, part)[0].tolist()
 
 
@@ -97,15 +97,21 @@ def test_short_blocks_are_padded_to_one_shape() -> None:
 
     one = counter(Spy(), rows=48)
     one.count(IMAGE, 0, 0, [DrawRange(Stream.SELECTION, 0, 10), DrawRange(Stream.ESTIMATION, 0, 100)])
-    one.base_answer(IMAGE)
     assert set(shapes) == {(48, *SHAPE)}
-    assert len(shapes) == 4  # 110 draws in three blocks, and the image itself
+    assert len(shapes) == 3
+    one.count_with_base(IMAGE, 0, 0, [DrawRange(Stream.SELECTION, 0, 10), DrawRange(Stream.ESTIMATION, 0, 100)])
+    assert len(shapes) == 6  # the image itself found room in the third block
 
 
-def test_the_base_answers_without_noise() -> None:
-    base = Rows()
+@pytest.mark.parametrize("draws", [0, 1, 64, 127, 128, 129])
+def test_the_base_answers_without_noise(draws: int) -> None:
+    base, part = Rows(), [DrawRange(Stream.ESTIMATION, 0, draws)]
     with torch.no_grad():
-        assert counter(base).base_answer(IMAGE) == int(base(IMAGE[None]).argmax())
+        expected = int(base(IMAGE[None]).argmax())
+    answer, counts = counter(base, 64).count_with_base(IMAGE, 4, 5, part)
+    assert answer == expected
+    assert [c.tolist() for c in counts] == [c.tolist() for c in counter(base, 64).count(IMAGE, 4, 5, part)]
+    assert counter(base).count_with_base(IMAGE, 0, 0, []) == (expected, [])
 
 
 def test_threads_of_one_counter_do_not_disturb_one_another() -> None:
@@ -128,7 +134,7 @@ def test_threads_of_one_counter_do_not_disturb_one_another() -> None:
 @pytest.mark.parametrize(("draws", "dim"), [(1, 64), (1100, 64), (10_100, 64), (100_100, 3072), (100, 150_528), (5, 4)])
 def test_blocks_are_evenly_shared_and_fit(draws: int, dim: int) -> None:
     rows = block_rows(draws, dim)
-    most = max(CHUNK, min(384, (1 << 20) // dim))
+    most = max(CHUNK, min(256, (1 << 20) // dim))
     assert 1 <= rows <= most
     assert -(-draws // rows) == -(-draws // most)  # no more passes than the largest block needs
 
@@ -161,7 +167,7 @@ def test_answers_that_are_no_scores_are_refused(answer: object, message: str) ->
         one.count(IMAGE, 0, 0, [DrawRange(Stream.ESTIMATION, 0, 10)])
     assert "\n" not in str(raised.value)
     with pytest.raises(ModelError, match=message):
-        one.base_answer(IMAGE)
+        one.count_with_base(IMAGE, 0, 0, [])
 
 
 def test_one_nan_among_many_rows_is_found() -> None:

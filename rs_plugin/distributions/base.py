@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 BLOCK_VALUES = 1 << 17
 
 #: Part of every stored run's key: raised whenever the same generator state would give other draws.
-SAMPLER_VERSION = 1
+SAMPLER_VERSION = 2
 
 
 class SmoothingDistribution(ABC):

@@ -9,13 +9,18 @@ from torch import Tensor
 
 
 def symmetric_uniform_(out: Tensor, generator: torch.Generator) -> Tensor:
-    """Fill ``out`` with uniform draws from (-1, 1), symmetric and never 0 or ±1.
+    """Fill ``out`` with uniform draws from (-1, 1), symmetric and never 0 or ±1."""
+    return to_symmetric_(out.uniform_(generator=generator))
+
+
+def to_symmetric_(out: Tensor) -> Tensor:
+    """Turn torch's uniform draws from [0, 1) into ones from (-1, 1), symmetric and never 0 or ±1.
 
     torch's uniforms are multiples ``j ε / 2`` of half the machine epsilon ``ε``, in [0, 1). The odd multiples
     ``(2j + 1) ε / 2 - 1`` made of them here are exact in floating point.
     """
     half_epsilon = torch.finfo(out.dtype).eps / 2
-    return out.uniform_(generator=generator).mul_(2.0).sub_(1.0 - half_epsilon)
+    return out.mul_(2.0).sub_(1.0 - half_epsilon)
 
 
 def to_laplace_(out: Tensor) -> Tensor:
@@ -41,9 +46,12 @@ def log_gamma_draws(shape: float, count: int, generator: torch.Generator) -> Ten
     return logs
 
 
-def random_columns(out: Tensor, generator: torch.Generator) -> Tensor:
-    """Return a uniformly chosen column of each row, int64 of shape (count,)."""
-    return torch.randint(out.shape[1], (out.shape[0],), device=out.device, generator=generator)
+def uniform_columns(uniform: Tensor, dim: int) -> Tensor:
+    """Turn uniform draws from [0, 1), float64 (count,), into uniformly chosen columns, int64.
+
+    Off by ``dim`` times 2⁻⁵³ at most; torch's own whole numbers are off by ``dim`` times 2⁻³².
+    """
+    return (uniform * dim).to(torch.int64)
 
 
 def put_extreme_(out: Tensor, columns: Tensor, size: Tensor) -> Tensor:
@@ -55,11 +63,14 @@ def put_extreme_(out: Tensor, columns: Tensor, size: Tensor) -> Tensor:
     return out.scatter_(1, index, torch.copysign(size.view(-1, 1), out.gather(1, index)))
 
 
-def to_truncated_normal_(out: Tensor, bound: Tensor) -> Tensor:
-    """Turn draws of ``symmetric_uniform_`` into standard normal ones conditioned on ``|x| <= bound`` of the row."""
+def to_truncated_normal_(out: Tensor, bound: Tensor, scale: float = 1.0) -> Tensor:
+    """Turn draws of ``symmetric_uniform_`` into normal ones conditioned on ``|x| <= bound`` of its row, times a scale.
+
+    ``bound``, of shape (count,) in float64, is in units of the standard deviation.
+    """
     limit = bound.view(-1, 1)
-    out.mul_(torch.erf(limit / math.sqrt(2.0)).to(out.dtype)).erfinv_().mul_(math.sqrt(2.0))
-    cast = limit.to(out.dtype)
+    out.mul_(torch.erf(limit / math.sqrt(2.0)).to(out.dtype)).erfinv_().mul_(math.sqrt(2.0) * scale)
+    cast = (limit * scale).to(out.dtype)
     # Ten times as fast as clamp with tensor limits.
     return torch.maximum(torch.minimum(out, cast, out=out), -cast, out=out)
 

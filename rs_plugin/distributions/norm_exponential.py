@@ -15,9 +15,9 @@ from rs_plugin.distributions.base import SmoothingDistribution, check_scale
 from rs_plugin.distributions.draws import (
     log_gamma_draws,
     put_extreme_,
-    random_columns,
-    symmetric_uniform_,
     to_laplace_,
+    to_symmetric_,
+    uniform_columns,
 )
 from rs_plugin.distributions.laws.base import ClosedFormLaw, LogRatioLaw
 from rs_plugin.distributions.laws.gaussian import GaussianLaw
@@ -125,23 +125,28 @@ class NormExponential(SmoothingDistribution):
         """Whether the coordinates are independent normal or Laplace draws."""
         return self.k == 0 and self.norm == self.power and self.norm != math.inf
 
+    def _draws_normals(self, dim: int) -> bool:
+        # In one dimension only the sign matters, and torch's float32 normals can be 0.
+        return self.norm == 2 and (dim > 1 or self._is_product)
+
     def _begin(self, out: Tensor, generator: torch.Generator) -> Tensor:
         count, dim = out.shape
         choices = []
         if not self._is_product:
             choices.append(log_gamma_draws((dim - self.k) / self.power, count, generator))
-        # In one dimension only the sign matters, and torch's float32 normals can be 0.
-        if self.norm == 2 and (dim > 1 or self._is_product):
+        if self._draws_normals(dim):
             out.normal_(generator=generator)
         else:
-            symmetric_uniform_(out, generator)
+            out.uniform_(generator=generator)
         if self.norm == math.inf:
-            choices.append(random_columns(out, generator).to(torch.float64))
+            choices.append(torch.rand(count, dtype=torch.float64, device=out.device, generator=generator))
         return (
             torch.stack(choices, dim=1) if choices else torch.empty((count, 0), dtype=torch.float64, device=out.device)
         )
 
     def _finish(self, out: Tensor, choices: Tensor) -> None:
+        if not self._draws_normals(out.shape[1]):
+            to_symmetric_(out)
         if self.norm == 1:
             to_laplace_(out)
         if self._is_product:
@@ -150,7 +155,7 @@ class NormExponential(SmoothingDistribution):
         radius = (choices[:, 0] + math.log(self.scale)).div_(self.power).exp_()
         if self.norm == math.inf:
             size = radius.to(out.dtype)
-            put_extreme_(out.mul_(size.view(-1, 1)), choices[:, 1].to(torch.int64), size)
+            put_extreme_(out.mul_(size.view(-1, 1)), uniform_columns(choices[:, 1], out.shape[1]), size)
             return
         length = torch.linalg.vector_norm(out, ord=self.norm, dim=1)
         out.mul_((radius / length.to(torch.float64)).to(out.dtype).view(-1, 1))

@@ -32,7 +32,7 @@ from rs_plugin.evaluation.store import SCHEMA_VERSION, ImageVotes, VoteStore
 from rs_plugin.smoothing import SmoothedClassifier, certificate_generator, check_budget
 from rs_plugin.streams import CHUNK, Stream
 from rs_plugin.threats import parse_threat
-from rs_plugin.voting import DrawRange, VoteCounter, single_threaded
+from rs_plugin.voting import DrawRange, VoteCounter, block_rows, single_threaded
 
 Stopping = Literal["fixed", "anytime"]
 Progress = Callable[[int, int], None]
@@ -112,9 +112,9 @@ def evaluate(
     required = np.atleast_1d(radii_of.required_probability(listed))
     warn_uncertifiable(listed, required, n, budget.votes, cast(Stopping, stopping))
 
-    draws = n0 + (n if stopping == "fixed" else min(n, 8 * CHUNK))
+    draws = 1 + n0 + (n if stopping == "fixed" else min(n, 8 * CHUNK))
     counter = model.counter(data.image_shape, draws)
-    counter.base_answer(data.images[0])  # a network that cannot be used is refused before any long work
+    counter.count_with_base(data.images[0], 0, seed, [])  # an unusable network is refused before any long work
     config = _config(model, data, subset, n0, n, seed, cast(Stopping, stopping), draws)
     if stopping == "anytime":
         config |= {"radii": listed, "threat_model": threat, "method": radii_of.method, "alpha": alpha}
@@ -231,11 +231,10 @@ class _Work:
         selection_draws = DrawRange(Stream.SELECTION, 0, self._n0)
         if self._required is None:
             ranges = [selection_draws, DrawRange(Stream.ESTIMATION, 0, self._n)]
-            selection, votes = self._counter.count(image, index, self._seed, ranges)
+            base, (selection, votes) = self._counter.count_with_base(image, index, self._seed, ranges)
         else:
-            (selection,) = self._counter.count(image, index, self._seed, [selection_draws])
+            base, (selection,) = self._counter.count_with_base(image, index, self._seed, [selection_draws])
             votes = self._until_decided(image, index, int(select_class(selection)))
-        base = self._counter.base_answer(image)
         label = int(self._data.labels[position])
         return ImageVotes(index, label, base, selection, votes, time.perf_counter() - start)
 
@@ -345,6 +344,4 @@ def _config(
 
 
 def _block_shape(model: SmoothedClassifier, data: Dataset, draws: int) -> tuple[int, ...]:
-    from rs_plugin.voting import block_rows
-
     return (block_rows(draws, data.dim), *data.image_shape)

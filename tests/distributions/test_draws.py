@@ -15,10 +15,10 @@ from scipy import special, stats
 from rs_plugin.distributions.draws import (
     log_gamma_draws,
     put_extreme_,
-    random_columns,
     symmetric_uniform_,
     to_laplace_,
     to_truncated_normal_,
+    uniform_columns,
     wide_truncated_normal_,
 )
 
@@ -86,7 +86,7 @@ def test_put_extreme(dtype: torch.dtype, dim: int) -> None:
     out = symmetric_uniform_(torch.empty((count, dim), dtype=dtype), generator(3))
     before = out.clone()
     size = 1 + torch.arange(count, dtype=dtype)
-    put_extreme_(out, random_columns(out, generator(4)), size)
+    put_extreme_(out, uniform_columns(torch.rand(count, dtype=torch.float64, generator=generator(4)), dim), size)
     changed = out != before
     assert torch.all(changed.sum(1) == 1)
     assert torch.equal(out.abs().amax(1), size)

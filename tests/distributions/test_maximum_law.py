@@ -89,6 +89,15 @@ def test_maximum_law_against_thirty_digits(power: float, k: float, dim: int) -> 
     assert noise.mean_norm("Linf", dim) == pytest.approx(means[0] * 3.0 ** (1 / power), rel=2 * rounding)
 
 
+@pytest.mark.parametrize(("power", "k", "dim"), [*EXTREME, (0.01, 3, 100)])
+def test_density_at_one_point_is_that_of_arrays(power: float, k: float, dim: int) -> None:
+    law = MaximumLaw(power, k, dim)
+    points = np.linspace(law.low, law.high, 101)
+    # log P carries some tens of eps from scipy, times d - 1.
+    rounding = 1e-14 + 50 * dim * np.finfo(float).eps
+    assert [law.log_density_at(float(x)) for x in points] == pytest.approx(law.log_density(points), abs=rounding)
+
+
 @pytest.mark.parametrize(("power", "k", "dim"), [(2, 1.999, 2), (0.7, 63.99, 64), (2, 3071.999, 3072), (1, 4, 64)])
 def test_maximum_quantiles(power: float, k: float, dim: int) -> None:
     """``P(m <= x)`` is ``x^{d-k}`` times a constant while ``d x^p`` is small, down to the smallest float."""

@@ -115,7 +115,7 @@ class TestIndependence:
         def fail(*_: object) -> None:
             nonlocal calls
             calls += 1
-            if calls == 11:
+            if calls == 6:
                 raise RuntimeError("out of memory")
 
         hook = model.base.register_forward_pre_hook(fail)

@@ -20,7 +20,7 @@ from __future__ import annotations
 
 import math
 from functools import lru_cache
-from typing import Final
+from typing import Final, NamedTuple
 
 import numpy as np
 from scipy import special
@@ -30,7 +30,7 @@ from rs_plugin.numerics import Array, gauss_kronrod, gauss_legendre
 _DEVIATIONS: Final = 8.5  # of the sub-Gaussian proxy: 2 exp(-8.5²/2) = 4e-16
 ALIASING: Final = 2.0 * math.exp(-0.5 * _DEVIATIONS**2)
 _SECOND_LOBE: Final = 0.21723362821122166  # the largest |sin x / x| beyond its first zero
-_TERMS: Final = (6, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512)
+_TERMS: Final = np.array([6, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512])
 _LEVELS: Final = 32
 _BATCH: Final = 2048  # intervals at a time, which bounds the memory
 
@@ -67,7 +67,7 @@ def sum_tail(count: int, low: Array, high: Array, threshold: Array, tolerance: f
         return np.concatenate([v for v, _ in parts] + [low[:0]]), np.concatenate([e for _, e in parts] + [low[:0]])
     # Intervals that need half-periods of one size go together, so that none pays for the slowest.
     half_period = np.minimum(count, 2.0 * _spread(count, high - low))
-    size = np.ceil(2.0 * np.log2(half_period)).astype(np.int64)
+    size = np.ceil(np.log2(half_period)).astype(np.int64)
     value, error = np.zeros_like(threshold), np.zeros_like(threshold)
     for group in np.unique(size):
         rows = np.flatnonzero(size == group)
@@ -191,40 +191,50 @@ def _waves(panels: int, terms: int, half_period: float) -> tuple[Array, Array]:
     return np.cos(angle), np.sin(angle)
 
 
+class _Shape(NamedTuple):
+    """What bounds the characteristic function of Y, one row an interval."""
+
+    lengths: Array  # (n, levels) of uniform pieces below the density, in units of the interval's width
+    masses: Array  # (n, levels) of the pieces
+    rest: Array  # (n,) mass above the pieces
+    top: Array  # (n,) the density's peak
+    ends: Array  # (n,) f(0) + f(1)
+    steep: Array  # (n,) |f'(0)| + |f'(1)| + ∫|f''| or more
+
+    def rows(self, index: slice | Array) -> _Shape:
+        return _Shape(*(part[index] for part in self))
+
+
 def _terms(count: int, low: Array, high: Array, half_period: float, tolerance: float) -> tuple[int, Array]:
     """Return a number of terms that meets the tolerance on a sample of intervals, and the bound on all of them."""
-    sample = slice(None, None, max(1, len(low) // 16))
-    for terms in _TERMS:
-        if float(_truncation(count, low[sample], high[sample], half_period, terms).max()) <= tolerance:
-            break
-    return terms, _truncation(count, low, high, half_period, terms)
+    shape = _shape(low, high)
+    some = shape.rows(slice(None, None, max(1, len(low) // 8)))
+    enough = (_truncation(count, some, half_period, _TERMS) <= tolerance).all(0)
+    terms = int(_TERMS[int(np.argmax(enough)) if enough.any() else -1])
+    return terms, _truncation(count, shape, half_period, np.array([terms]))[:, 0]
 
 
-def _truncation(count: int, low: Array, high: Array, half_period: float, terms: int) -> Array:
-    """Return a bound on ``(2/π) Σ_{j>terms} |φ(ω_j)|^count / (2j - 1)``.
+def _truncation(count: int, shape: _Shape, half_period: float, terms: Array) -> Array:
+    """Return a bound on ``(2/π) Σ_{j>terms} |φ(ω_j)|^count / (2j - 1)``, shape (n, len(terms)).
 
     Below ``ω_far`` the level-set bound holds, times ``Σ 1/(2j - 1) <= log(ω_far/ω_last)/2 + 1/(2 terms + 1)``; above it
     ``(c/ω)^count`` sums to at most ``(c/ω_far)^count (1/(2 count) + 1/(2 terms + 1))``.
     """
-    width = high - low
-    first = (2.0 * terms + 1.0) * math.pi / half_period
-    lengths, masses, top, edges = _level_sets(low, high)
-    x = 0.5 * first * lengths / width[:, None]
-    near = masses @ np.ones(_LEVELS)
-    bound = (masses * _sinc_majorant(x)).sum(1) + (1.0 - near)
+    odd = 2.0 * terms + 1.0
+    first = odd * math.pi / half_period
+    majorant = _sinc_majorant(0.5 * shape.lengths[:, None, :] * first[:, None])
+    bound = (majorant * shape.masses[:, None, :]).sum(2) + shape.rest[:, None]
     # |φ(ω)| <= (f(0) + f(1))/ω + (|f'(0)| + |f'(1)| + ∫|f''|)/ω² by parts twice, and <= 2 max f/ω by parts once.
-    steep = 6.0 * top * math.sqrt(2.0 / math.e) * width
-    far_constant = np.minimum(2.0 * top, edges + steep / np.maximum(first, 1.0))
+    by_parts = shape.ends[:, None] + shape.steep[:, None] / np.maximum(first, 1.0)
+    far_constant = np.minimum(2.0 * shape.top[:, None], by_parts)
     far = np.maximum(first, math.e * far_constant)
-    step = 1.0 / (2.0 * terms + 1.0)
-    log_span = 0.5 * np.log(far / first) + step
+    log_span = 0.5 * np.log(far / first) + 1.0 / odd
     middle = np.where(far > first, np.exp(count * np.log(np.clip(bound, 1e-300, 1.0))) * log_span, 0.0)
-    tail = np.exp(count * np.log(far_constant / far)) * (0.5 / count + step)
+    tail = np.exp(count * np.log(far_constant / far)) * (0.5 / count + 1.0 / odd)
     return np.asarray((2.0 / math.pi) * (middle + tail))
 
 
-def _level_sets(low: Array, high: Array) -> tuple[Array, Array, Array, Array]:
-    """Return lengths and masses (n, levels) of uniform pieces below the density, its peak, and ``f(0) + f(1)`` of Y."""
+def _shape(low: Array, high: Array) -> _Shape:
     width = high - low
     peak = np.clip(0.0, low, high)
     total = 0.5 * math.sqrt(math.pi) * erf_between(low, high) * np.exp(np.minimum(peak * peak, 600.0))
@@ -233,14 +243,13 @@ def _level_sets(low: Array, high: Array) -> tuple[Array, Array, Array, Array]:
     lengths = np.minimum(high[:, None], reach) - np.maximum(low[:, None], -reach)
     # On one side of 0 the level sets start at the interval's inner end.
     masses = lengths / _LEVELS / total[:, None]
+    top = width / total
     ends = np.exp((peak - low) * (peak + low)) + np.exp((peak - high) * (peak + high))
-    return lengths, masses, np.asarray(width / total), np.asarray(ends * width / total)
+    steep = 6.0 * top * math.sqrt(2.0 / math.e) * width
+    return _Shape(lengths / width[:, None], masses, 1.0 - masses.sum(1), top, ends * top, steep)
 
 
 def _sinc_majorant(x: Array) -> Array:
     """The smallest decreasing function above ``|sin x / x|`` on ``x >= 0``, or slightly more."""
-    return np.asarray(
-        np.where(
-            x < 2.6, np.maximum(np.sinc(x / math.pi), _SECOND_LOBE), np.minimum(_SECOND_LOBE, 1.0 / np.maximum(x, 1e-9))
-        )
-    )
+    x = np.maximum(x, 1e-9)
+    return np.asarray(np.where(x < 2.6, np.maximum(np.sin(x) / x, _SECOND_LOBE), np.minimum(_SECOND_LOBE, 1.0 / x)))
