@@ -1,4 +1,4 @@
-"""Time and peak memory of every sampler against ``torch.randn`` of the same size, on one thread, in one run."""
+"""Time and peak memory of every sampler against ``torch.randn`` of the same size, on one thread; prints JSON."""
 
 from __future__ import annotations
 

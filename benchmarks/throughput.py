@@ -1,4 +1,4 @@
-"""Samples per second of ``evaluate`` on a digits model against a bare loop over the same network.
+"""Samples per second of ``evaluate`` on a digits model against a bare loop over the same network; prints JSON.
 
 The bare loop runs the network on a ready-made noisy batch, nothing else, on as many threads with one image stream each
 as ``evaluate`` uses. Where the rest goes is measured by adding the parts of ``evaluate`` to the loop one by one.
@@ -16,7 +16,7 @@ import torch
 
 from rs_plugin import SmoothedClassifier, evaluate, load_base, load_dataset, parse_noise
 from rs_plugin.streams import CHUNK, Stream, chunk_seed
-from rs_plugin.voting import block_rows, single_threaded
+from rs_plugin.voting import block_rows, noise_rows, single_threaded
 
 N0, N, IMAGES = 100, 4_000, 120
 NOISES = (
@@ -41,18 +41,20 @@ def bare(base: torch.nn.Module, rows: int, threads: int, blocks: int) -> float:
 
 
 def with_noise(base: torch.nn.Module, noise: Any, rows: int, threads: int, blocks: int, *, network: bool) -> float:
-    """Return samples per second of drawing noise in chunks, with or without the network behind it."""
+    """Return samples per second of drawing noise as ``evaluate`` does, with or without the network behind it."""
 
     def loop(count: int) -> None:
         torch.set_num_threads(1)
-        generator, chunk, block = torch.Generator(), torch.empty(CHUNK, 64), torch.empty(rows, 64)
+        drawn, block = torch.empty(noise_rows(rows, 64), 64), torch.empty(rows, 64)
+        generator, left = torch.Generator(), 0
         with torch.inference_mode():
             for i in range(count):
-                for first in range(0, rows, CHUNK):
-                    generator.manual_seed(chunk_seed(0, 0, Stream.ESTIMATION, i * rows + first))
-                    noise.fill(chunk, generator)
-                    size = min(CHUNK, rows - first)
-                    torch.add(chunk[:size], 0.5, out=block[first : first + size])
+                if left < rows:
+                    seeds = [chunk_seed(0, i, Stream.ESTIMATION, j) for j in range(len(drawn) // CHUNK)]
+                    noise.fill_chunks(drawn, seeds, generator)
+                    left = len(drawn)
+                torch.add(drawn[left - rows : left], 0.5, out=block)
+                left -= rows
                 if network:
                     base(block.view(rows, 1, 8, 8))
 
@@ -71,7 +73,7 @@ def measure() -> dict[str, Any]:
     """Return rates and ratios by noise."""
     threads = torch.get_num_threads()
     data = load_dataset("digits", None, IMAGES)
-    rows = block_rows(N0 + N, data.dim)
+    rows = block_rows(1 + N0 + N, data.dim)
     blocks = IMAGES * (N0 + N) // rows // threads
     result: dict[str, Any] = {"threads": threads, "block": rows, "noises": {}}
     for name, text, threat in NOISES:

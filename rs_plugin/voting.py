@@ -17,6 +17,7 @@ from rs_plugin.errors import ModelError
 from rs_plugin.streams import CHUNK, Stream, chunk_seed
 
 _BLOCK_VALUES: Final = 1 << 20
+_NOISE_VALUES: Final = 1 << 16  # smaller groups of chunks spend their time on calls
 _BLOCK_ROWS: Final = 256
 
 Counts = NDArray[np.int64]
@@ -38,6 +39,11 @@ def block_rows(draws: int, dim: int) -> int:
     most = max(CHUNK, min(_BLOCK_ROWS, _BLOCK_VALUES // dim))
     blocks = -(-draws // most)
     return -(-draws // blocks)
+
+
+def noise_rows(rows: int, dim: int) -> int:
+    """Return how many draws are made together: whole chunks, at least a block of ``rows``."""
+    return CHUNK * max(-(-rows // CHUNK), _NOISE_VALUES // (CHUNK * dim))
 
 
 class VoteCounter:
@@ -134,8 +140,7 @@ class VoteCounter:
     def _buffers(self, dim: int) -> tuple[Tensor, Tensor, torch.Generator]:
         if not hasattr(self._local, "block"):
             self._local.block = torch.empty((self._rows, dim), device=self._device)
-            chunks = -(-self._rows // CHUNK)  # finished together, which is faster than one by one
-            self._local.noise = torch.empty((CHUNK * chunks, dim), device=self._device)
+            self._local.noise = torch.empty((noise_rows(self._rows, dim), dim), device=self._device)
             self._local.generator = torch.Generator(device=self._device)
         return self._local.block, self._local.noise, self._local.generator
 
