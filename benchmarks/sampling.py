@@ -25,6 +25,7 @@ NOISES = (
     "mixed_norm(k=2000, sigma=0.5)",
     "norm_exponential(norm=2, power=1, k=0, scale=0.01)",
     "max_tilted_exponential(power=1, k=50, scale=0.35)",
+    "max_tilted_exponential(power=1.5, k=50, scale=0.35)",
 )
 
 

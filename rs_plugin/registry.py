@@ -1,6 +1,7 @@
 """One small registry for every kind of name that a user types.
 
 A target is an object or a lazy ``"module:attribute"`` string; third parties add targets through an entry-point group.
+A name of the package's own goes before one of an entry point.
 """
 
 from __future__ import annotations
@@ -51,16 +52,16 @@ class Registry(Generic[T]):
 
         Raises:
             UnknownNameError: nothing is registered under ``name``.
-            ParameterError: the target is not of the registry's kind.
+            ParameterError: the target cannot be imported, or is not of the registry's kind.
         """
-        target: object = self._targets.get(name)
-        if target is None:
-            target = next((load() for found, load in self._plugins() if found == name), None)
-        if target is None:
+        own = self._targets.get(name)
+        load = (lambda: _resolved(own)) if own is not None else dict(self._plugins()).get(name)
+        if load is None:
             raise UnknownNameError(self._unknown(name))
-        if isinstance(target, str):
-            module, _, attribute = target.partition(":")
-            target = getattr(importlib.import_module(module), attribute)
+        try:
+            target = load()
+        except (ImportError, AttributeError) as error:
+            raise ParameterError(f"{self._kind} {name!r} cannot be imported: {error}") from error
         if not self._check(target):
             raise ParameterError(f"{self._kind} {name!r} points to {target!r}, which is not a {self._kind}")
         return target  # type: ignore[return-value]  # what _check has just established
@@ -75,3 +76,10 @@ class Registry(Generic[T]):
         close = difflib.get_close_matches(str(name), names, n=1)
         hint = f" Did you mean {close[0]!r}?" if close else ""
         return f"unknown {self._kind} {name!r}; known: {', '.join(names)}.{hint}"
+
+
+def _resolved(target: object) -> object:
+    if not isinstance(target, str):
+        return target
+    module, _, attribute = target.partition(":")
+    return getattr(importlib.import_module(module), attribute)

@@ -65,8 +65,17 @@ def test_lazy_target_is_imported_when_asked_for() -> None:
     registry.register("ordered", "collections:OrderedDict")
     registry.register("broken", "no_such_module_at_all:Thing")
     assert registry.get("ordered").__name__ == "OrderedDict"
-    with pytest.raises(ImportError):
+    with pytest.raises(ParameterError, match="mapping 'broken' cannot be imported: No module named 'no_such"):
         registry.get("broken")
+    registry.register("missing", "collections:Nothing")
+    with pytest.raises(ParameterError, match=r"'missing' cannot be imported: .*Nothing"):
+        registry.get("missing")
+
+
+def test_a_name_of_the_package_goes_before_a_plugin(animals: Registry[type[Animal]]) -> None:
+    animals.register("plugged", Cat)
+    assert animals.get("plugged") is Cat
+    assert animals.names().count("plugged") == 1
 
 
 @pytest.mark.parametrize("name", ["ordered", "wrong"])

@@ -53,7 +53,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         with warnings.catch_warnings():
             warnings.simplefilter("always", UncertifiableRadiusWarning)
             warnings.showwarning = _show_warning
-            options = parser.parse_args(_with_config(parser, words))
+            options, unknown = parser.parse_known_args(_with_config(parser, words))
+            if unknown:
+                raise ParameterError(
+                    f"unknown argument {unknown[0]!r}; 'rs-plugin {options.subcommand} --help' lists those there are"
+                )
             previous = _install_sigterm()
             try:
                 code = int(options.run(options))

@@ -11,20 +11,22 @@ if TYPE_CHECKING:
     from rs_plugin.zoo import ModelCard
 
 _DESCRIPTION = """\
-Train a base network under the noise that it will be smoothed with, and measure it on held-out images.
+Train a base network under the noise that it will be smoothed with, and measure
+it on held-out images.
 
-Writes NAME.safetensors (the weights) and NAME.json (the card: recipe, command, accuracies, sha256) into the output
-folder. The recipe and the seed decide the result: on one thread of the same processor and version of torch, two runs
-write the same weights."""
+Writes NAME.safetensors (the weights) and NAME.json (the card: recipe, command,
+accuracies, sha256) into the output folder. The recipe and the seed decide the
+result: on one thread of the same processor and version of torch, two runs write
+the same weights."""
 
 _EXAMPLES = """\
 examples:
   rs-plugin train
-      the bundled digits under Gaussian noise of 0.25 per pixel, half a minute on one core
+      the bundled digits under Gaussian noise of 0.25 per pixel, half a minute
   rs-plugin train --noise "mixed_norm(k=8, sigma=0.2673)" --output models
       the same under mixed-norm noise; files go to models/
   rs-plugin train --epochs 5000 --checkpoint train.pt
-      a longer run that goes on where it stopped when the same command is given again
+      a longer run; given again, it goes on where it stopped
   rs-plugin train --epochs 20 --json > card.json
       the card for machines"""
 

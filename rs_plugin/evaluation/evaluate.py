@@ -76,7 +76,7 @@ def evaluate(
         n_examples: only the first so many images of the subset.
         subset: ``"every_20th"`` and the like; chosen before anything runs.
         store: path of the vote store, None to keep votes in memory only.
-        device: where the network runs, its own device if None.
+        device: where the network runs, its own device if None; the model is moved there and stays.
         method: as for ``certificate``.
         workers: threads, each with its own images; torch's number of threads if None. The result does not depend on it.
         progress: called with (images done, images in all).
@@ -112,7 +112,7 @@ def evaluate(
     required = np.atleast_1d(radii_of.required_probability(listed))
     warn_uncertifiable(listed, required, n, budget.votes, cast(Stopping, stopping))
 
-    draws = 1 + n0 + (n if stopping == "fixed" else min(n, 8 * CHUNK))
+    draws = 1 + n0 + (n if stopping == "fixed" else 0)  # an early decision needs few
     counter = model.counter(data.image_shape, draws)
     counter.count_with_base(data.images[0], 0, seed, [])  # an unusable network is refused before any long work
     config = _config(model, data, subset, n0, n, seed, cast(Stopping, stopping), draws)

@@ -65,7 +65,7 @@ class TestHelp:
         assert (code, err) == (0, "")
         assert "examples:" in out and out.count(f"rs-plugin {subcommand}") >= 2
         assert "--json" in out and "--config" in out
-        assert subcommand == "train" or narrow(out)
+        assert narrow(out)
 
     @pytest.mark.parametrize("subcommand", SUBCOMMANDS)
     def test_the_examples_parse(self, cli: Cli, subcommand: str) -> None:
@@ -215,7 +215,7 @@ class TestBadInput:
             (["evaluate", *TINY, "--store", "none/runs.sqlite"], "its folder does not exist"),
             (["evaluate", "--noise", "gaussian(sigma=1)"], "needs --model"),
             (["evaluate", "--radii", "0.1"], "needs --threat-model"),
-            (["evaluate", "--nonsense"], "--nonsense"),
+            (["evaluate", "--nonsense"], "unknown argument '--nonsense'; 'rs-plugin evaluate --help'"),
             (["curve", "--dim", "64"], "--noise"),
             (["curve", "--noise", "gaussian(sigma=1)", "--dim", "0"], "dim"),
             (["curve", "--noise", "gaussian(sigma=1)", "--alpha", "0"], "alpha"),
