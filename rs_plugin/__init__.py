@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from rs_plugin.certificates import Certificate, certificate
-    from rs_plugin.datasets import Dataset, load_dataset
+    from rs_plugin.datasets import Dataset, load_dataset, register_dataset
     from rs_plugin.distributions import (
         Gaussian,
         L1Exponential,
@@ -22,8 +22,8 @@ if TYPE_CHECKING:
         MixedNorm,
         NormExponential,
         SmoothingDistribution,
-        distributions,
         parse_noise,
+        register_noise,
     )
     from rs_plugin.errors import (
         ChecksumError,
@@ -44,10 +44,10 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "rs_plugin.certificates": ("Certificate", "certificate"),
-    "rs_plugin.datasets": ("Dataset", "load_dataset"),
+    "rs_plugin.datasets": ("Dataset", "load_dataset", "register_dataset"),
     "rs_plugin.distributions": (
         "Gaussian", "L1Exponential", "L2Exponential", "Laplace", "LinfExponential", "MaxTiltedExponential",
-        "MixedNorm", "NormExponential", "SmoothingDistribution", "distributions", "parse_noise",
+        "MixedNorm", "NormExponential", "SmoothingDistribution", "parse_noise", "register_noise",
     ),
     "rs_plugin.errors": (
         "ChecksumError", "InputError", "ModelError", "ParameterError", "RSPluginError", "StoreError",
@@ -93,7 +93,6 @@ __all__ = [
     "UnsupportedThreatError",
     "__version__",
     "certificate",
-    "distributions",
     "evaluate",
     "list_models",
     "load_base",
@@ -101,6 +100,8 @@ __all__ = [
     "load_model",
     "parse_noise",
     "recertify",
+    "register_dataset",
+    "register_noise",
 ]
 
 

@@ -44,4 +44,16 @@ class DependencyError(RSPluginError, ImportError):
 
 
 class UncertifiableRadiusWarning(UserWarning):
-    """No outcome of the draws that were asked for can certify a radius that was asked for."""
+    """No outcome of the draws that were asked for can certify a radius that was asked for.
+
+    Attributes:
+        radius: the radius, None where only the text says it.
+        required: the probability that it requires.
+        need: the least number of draws that could certify it, None where no practical number could.
+    """
+
+    def __init__(
+        self, message: str, radius: float | None = None, required: float | None = None, need: int | None = None
+    ) -> None:
+        super().__init__(message)
+        self.radius, self.required, self.need = radius, required, need

@@ -11,8 +11,7 @@ import numpy as np
 from scipy import stats
 
 from rs_plugin.certificates import Certificate
-from rs_plugin.errors import ParameterError
-from rs_plugin.estimation import bound_fixed, exceeds, lower_sequence, select_class
+from rs_plugin.estimation import bound_fixed, check_alpha, exceeds, lower_sequence, select_class
 from rs_plugin.voting import Counts
 
 
@@ -22,6 +21,10 @@ class Status(str, Enum):
     CERTIFIED = "certified"
     WRONG = "wrong"
     ABSTAINED = "abstained"
+
+    def __str__(self) -> str:
+        """Return the value, as it is stored and printed."""
+        return self.value
 
 
 @dataclass(frozen=True, eq=False)
@@ -113,9 +116,3 @@ def predicted(votes: Counts, alpha: float) -> Outcome:
     significant = stats.binomtest(first, first + second, 0.5).pvalue <= alpha
     prediction = int(order[0]) if significant else None
     return Outcome(prediction, votes, int(votes.sum()), math.nan, 0.0, judge(prediction, None))
-
-
-def check_alpha(alpha: float) -> None:
-    """Raise ParameterError unless ``alpha`` is a number between 0 and 1."""
-    if isinstance(alpha, bool) or not isinstance(alpha, int | float) or not 0.0 < alpha < 1.0:
-        raise ParameterError(f"alpha must lie between 0 and 1, not {alpha!r}")

@@ -36,8 +36,10 @@ class Registry(Generic[T]):
         """Add ``target`` under ``name``; the same target may be added again, another one may not.
 
         Raises:
-            ParameterError: ``name`` already stands for something else.
+            ParameterError: ``name`` already stands for something else, or the target is not of the registry's kind.
         """
+        if not isinstance(target, str) and not self._check(target):
+            raise ParameterError(f"{self._kind} {name!r} would point to {target!r}, which is not a {self._kind}")
         known = self._targets.get(name)
         if known is not None and known != target:
             raise ParameterError(f"{self._kind} name {name!r} is already taken by {known!r}; choose another name")

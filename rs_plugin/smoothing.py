@@ -12,10 +12,12 @@ from torch import Tensor, nn
 
 from rs_plugin.certificates import certificate
 from rs_plugin.distributions.base import SmoothingDistribution
+from rs_plugin.distributions.contract import probe
 from rs_plugin.errors import InputError, ParameterError
-from rs_plugin.estimation import AlphaBudget, least_trials
-from rs_plugin.outcomes import Outcome, check_alpha, fixed_outcomes, predicted
-from rs_plugin.streams import CHUNK, Stream, make_generator
+from rs_plugin.estimation import AlphaBudget, check_alpha, exceeds, least_trials, least_trials_anytime
+from rs_plugin.estimation.arguments import MAX_TRIALS
+from rs_plugin.outcomes import Outcome, fixed_outcomes, predicted
+from rs_plugin.streams import Stream, make_generator
 from rs_plugin.voting import Counts, DrawRange, VoteCounter, block_rows, check_scores, single_threaded
 
 
@@ -81,6 +83,7 @@ class SmoothedClassifier(nn.Module):
         """
         _check_positive("n", n)
         check_alpha(alpha)
+        _check_seed(seed)
         return [predicted(counts[0], alpha) for counts in self._count(x, [DrawRange(Stream.ESTIMATION, 0, n)], seed)]
 
     def certify(
@@ -114,14 +117,17 @@ class SmoothedClassifier(nn.Module):
             ParameterError: draws or alpha out of range, or too few draws to certify anything.
             UnsupportedThreatError: nothing proves a certificate for the pair.
         """
-        check_budget(n0, n, alpha)
+        check_draws(n0, n)
+        check_alpha(alpha)
+        _check_seed(seed)
         images = check_inputs(x)
-        truth: list[int | None] = [None] * len(images) if labels is None else [int(label) for label in labels]
+        truth: list[int | None] = [None] * len(images) if labels is None else self._checked_labels(labels)
         if len(truth) != len(images):
             raise InputError(f"{len(images)} images but {len(truth)} labels")
         dim = images[0].numel()
         deterministic = method not in ("dual", "monte_carlo")
         budget = AlphaBudget.split(alpha, deterministic=deterministic)
+        check_significance(n, budget.votes)
         own = {} if deterministic else {"alpha": budget.certificate, "generator": certificate_generator(seed)}
         radii_of = certificate(self.noise, threat_model, dim, method, **own)  # type: ignore[arg-type]
         ranges = [DrawRange(Stream.SELECTION, 0, n0), DrawRange(Stream.ESTIMATION, 0, n)]
@@ -132,7 +138,7 @@ class SmoothedClassifier(nn.Module):
     def counter(self, image_shape: tuple[int, ...], draws: int) -> VoteCounter:
         """Return what counts votes for images of one shape, with blocks fit for ``draws`` draws an image."""
         dim = int(np.prod(image_shape))
-        self.noise.check_dim(dim)
+        probe(self.noise, dim, self.device)
         rows = block_rows(draws, dim)
         return VoteCounter(self.base.eval(), self.noise, self.num_classes, image_shape, self.device, rows)
 
@@ -141,6 +147,14 @@ class SmoothedClassifier(nn.Module):
         """Where the base network's parameters are; the CPU if it has none."""
         parameter = next(self.base.parameters(), None)
         return torch.device("cpu") if parameter is None else parameter.device
+
+    def _checked_labels(self, labels: Sequence[int] | Tensor) -> list[int | None]:
+        found: list[int | None] = []
+        for label in labels.tolist() if isinstance(labels, Tensor | np.ndarray) else labels:
+            if isinstance(label, str) or label != int(label) or not 0 <= int(label) < self.num_classes:
+                raise InputError(f"labels hold {label!r}; they must be classes 0 … {self.num_classes - 1}")
+            found.append(int(label))
+        return found
 
     def _count(self, x: Tensor, ranges: list[DrawRange], seed: int) -> list[list[Counts]]:
         images = check_inputs(x)
@@ -175,21 +189,36 @@ def check_inputs(x: Tensor) -> Tensor:
     return check_images(x)
 
 
-def check_budget(n0: int, n: int, alpha: float) -> None:
-    """Raise ParameterError unless the draws can at least show a prediction at ``alpha``."""
+def check_draws(n0: int, n: int) -> None:
+    """Raise ParameterError unless both numbers of draws can be made."""
     _check_positive("n0", n0)
     _check_positive("n", n)
-    check_alpha(alpha)
-    least = least_trials(0.5, alpha)
+
+
+def check_significance(n: int, alpha: float, stopping: str = "fixed") -> None:
+    """Raise ParameterError unless unanimous votes of ``n`` draws would show a prediction.
+
+    Args:
+        n: draws that bound the class, or their cap.
+        alpha: the votes' share of the failure probability.
+        stopping: ``"fixed"`` or ``"anytime"``.
+    """
+    fixed = stopping == "fixed"
+    least = least_trials(0.5, alpha) if fixed else least_trials_anytime(0.5, alpha, test=exceeds)
     if n < least:
         raise ParameterError(
             f"n = {n} draws cannot show any prediction at alpha = {alpha:g}: even unanimous votes leave the class's "
-            f"probability at 1/2 or below; use n >= {least}"
+            f"probability at 1/2 or below; it takes {least} draws, or a larger alpha"
         )
 
 
 def _check_positive(name: str, value: int) -> None:
     if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < 1:
         raise ParameterError(f"{name} must be a positive whole number, not {value!r}")
-    if value >= CHUNK << 28:
-        raise ParameterError(f"{name} = {value} is beyond the {(CHUNK << 28) - 1} draws of one stream of an image")
+    if value > MAX_TRIALS:
+        raise ParameterError(f"{name} = {value} is beyond the {MAX_TRIALS} draws that bounds are computed for")
+
+
+def _check_seed(seed: int) -> None:
+    if isinstance(seed, bool) or not isinstance(seed, int | np.integer):
+        raise ParameterError(f"seed must be a whole number, not {seed!r}")

@@ -70,12 +70,13 @@ class VoteCounter:
         self._base, self._noise, self._num_classes = base, noise, num_classes
         self._shape, self._device, self._rows = tuple(image_shape), device, rows
         self._local = threading.local()
+        self._stopped = threading.Event()
 
     def count(self, image: Tensor, index: int, seed: int, ranges: list[DrawRange]) -> list[Counts]:
         """Return the votes (classes,) of each range of draws for the image with that index.
 
         Raises:
-            ModelError: the network answers with another shape or with NaN.
+            ModelError: the network fails, or answers with another shape, with NaN or with infinite scores.
         """
         answers = self._answers(image, index, seed, ranges, clean=False)
         return self._counts(answers, ranges)
@@ -89,6 +90,10 @@ class VoteCounter:
         """
         answers = self._answers(image, index, seed, ranges, clean=True)
         return int(answers[-1]), self._counts(answers[:-1], ranges)
+
+    def stop(self) -> None:
+        """Make every call under way, in whatever thread, raise KeyboardInterrupt before its next block."""
+        self._stopped.set()
 
     def _counts(self, answers: Counts, ranges: list[DrawRange]) -> list[Counts]:
         counts, start = [], 0
@@ -105,7 +110,7 @@ class VoteCounter:
         answers = torch.empty(draws + clean, dtype=torch.int64, device=self._device)
         done = filled = 0
         block, noise, generator = self._buffers(flat.shape[1])
-        with torch.inference_mode():
+        with torch.inference_mode(), plain_float32(self._device):
             for chunk, used in self._drawn(list(_chunks(ranges)), index, seed, noise, generator):
                 taken = 0
                 while taken < used:
@@ -121,7 +126,14 @@ class VoteCounter:
         return np.asarray(answers.cpu().numpy())
 
     def _answer(self, block: Tensor) -> Tensor:
-        scores = self._base(block.view(self._rows, *self._shape))
+        if self._stopped.is_set():
+            raise KeyboardInterrupt
+        shape = (self._rows, *self._shape)
+        try:
+            scores = self._base(block.view(shape))
+        except Exception as error:
+            reason = (str(error).splitlines() or [type(error).__name__])[0]
+            raise ModelError(f"the base network failed on float32 images of shape {shape}: {reason}") from error
         check_scores(scores, self._rows, self._num_classes)
         return torch.as_tensor(scores.argmax(1))
 
@@ -139,14 +151,18 @@ class VoteCounter:
 
     def _buffers(self, dim: int) -> tuple[Tensor, Tensor, torch.Generator]:
         if not hasattr(self._local, "block"):
-            self._local.block = torch.empty((self._rows, dim), device=self._device)
-            self._local.noise = torch.empty((noise_rows(self._rows, dim), dim), device=self._device)
+            self._local.block = torch.empty((self._rows, dim), dtype=torch.float32, device=self._device)
+            shape = (noise_rows(self._rows, dim), dim)
+            self._local.noise = torch.empty(shape, dtype=torch.float32, device=self._device)
             self._local.generator = torch.Generator(device=self._device)
         return self._local.block, self._local.noise, self._local.generator
 
 
 def check_scores(scores: object, rows: int, num_classes: int) -> None:
-    """Raise ModelError unless ``scores`` is a tensor of shape (rows, num_classes) without NaN."""
+    """Raise ModelError unless ``scores`` is a tensor (rows, num_classes) without NaN, the highest of each row finite.
+
+    Scores of minus infinity, logarithms of 0 for instance, are as good as others unless all of a row are.
+    """
     if not isinstance(scores, Tensor):
         raise ModelError(f"the base network returned {type(scores).__name__}; it must return a tensor of class scores")
     if scores.ndim != 2 or scores.shape[0] != rows:
@@ -159,8 +175,10 @@ def check_scores(scores: object, rows: int, num_classes: int) -> None:
             f"the base network returned {scores.shape[1]} class scores, not {num_classes}; pass num_classes="
             f"{scores.shape[1]} if that is its number of classes"
         )
-    if bool(torch.isnan(scores).any()):
-        raise ModelError("the base network returned NaN; votes of such a network would mean nothing")
+    highest = scores.amax(1)  # NaN where any score is
+    if not bool(torch.isfinite(highest).all()):
+        found = "NaN" if bool(torch.isnan(highest).any()) else "infinite scores"
+        raise ModelError(f"the base network returned {found}; votes of such a network would mean nothing")
 
 
 def _chunks(ranges: list[DrawRange]) -> Iterator[tuple[Stream, int, int]]:
@@ -168,6 +186,11 @@ def _chunks(ranges: list[DrawRange]) -> Iterator[tuple[Stream, int, int]]:
     for stream, start, stop in ranges:
         for first in range(start, stop, CHUNK):
             yield stream, first // CHUNK, min(CHUNK, stop - first)
+
+
+def plain_float32(device: torch.device) -> torch.autocast:
+    """Return a context without autocast, which a caller may have set for his own thread."""
+    return torch.autocast(device.type if device.type == "cuda" else "cpu", enabled=False)
 
 
 @contextmanager

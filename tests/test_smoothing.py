@@ -253,9 +253,9 @@ class TestBadInput:
 
     def test_the_least_number_of_draws_is_named_and_is_enough(self) -> None:
         model, images = half_space_model(0.01), torch.ones(1, *SHAPE)
-        with pytest.raises(ParameterError, match=r"n = 12 draws cannot show.*use n >= 14") as raised:
+        with pytest.raises(ParameterError, match=r"n = 12 draws cannot show.*it takes 14 draws") as raised:
             model.certify(images, "L2", n0=1, n=12, alpha=1e-4)
-        least = int(re.findall(r"n >= (\d+)", str(raised.value))[0])
+        least = int(re.findall(r"takes (\d+) draws", str(raised.value))[0])
         assert model.certify(images, "L2", n0=1, n=least, alpha=1e-4)[0].prediction == 1
         with pytest.raises(ParameterError):
             model.certify(images, "L2", n0=1, n=least - 1, alpha=1e-4)

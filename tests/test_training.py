@@ -18,6 +18,7 @@ from rs_plugin.datasets import load_dataset
 from rs_plugin.distributions import parse_noise
 from rs_plugin.errors import ModelError, ParameterError, RSPluginError, UnknownNameError
 from rs_plugin.networks import DigitsNet, architectures, build_network
+from rs_plugin.report.tables import percent
 from rs_plugin.training import TrainConfig, accuracy, command_line, default_name, train
 from rs_plugin.zoo import list_models, load_base, load_card, weights_bytes
 
@@ -241,7 +242,8 @@ def test_command_writes_a_model(tmp_path: Path, capsys: pytest.CaptureFixture[st
     assert _run("--epochs", "2", "--seed", "3", "--output", str(tmp_path / "a" / "b"), "--name", "mine") == 0
     output = capsys.readouterr()
     card = load_card(tmp_path / "a" / "b" / "mine.json")
-    assert f"{card.accuracy_clean:.2%} clean" in output.out and f"{card.accuracy_noise:.2%} under" in output.out
+    assert f"{percent(card.accuracy_clean)} % clean" in output.out
+    assert f"{percent(card.accuracy_noise)} % under" in output.out
     assert output.err == ""  # no progress bar where standard error is no terminal
     assert (card.recipe["epochs"], card.seed) == (2, 3)
     assert card.sha256 == train(TrainConfig(epochs=2, seed=3)).card.sha256

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 
 import numpy as np
@@ -152,6 +153,9 @@ class Answers(nn.Module):
     ("answer", "message"),
     [
         (lambda x: torch.full((len(x), 3), float("nan")), "NaN"),
+        (lambda x: torch.full((len(x), 3), math.inf), "infinite scores"),
+        (lambda x: torch.full((len(x), 3), -math.inf), "infinite scores"),
+        (lambda x: x @ torch.zeros(7, 3), "failed on float32 images of shape"),
         (lambda x: torch.zeros(len(x), 5), "pass num_classes=5"),
         (lambda x: torch.zeros(len(x)), r"shape \(40,\) for 40 images; it must be \(40, 3\)"),
         (lambda x: torch.zeros(len(x), 3, 1), "shape"),
@@ -159,7 +163,7 @@ class Answers(nn.Module):
         (lambda x: (torch.zeros(len(x), 3), None), "returned tuple"),
         (None, "returned NoneType"),
     ],
-    ids=["nan", "classes", "1d", "3d", "one row", "tuple", "none"],
+    ids=["nan", "inf", "minus inf", "fails", "classes", "1d", "3d", "one row", "tuple", "none"],
 )
 def test_answers_that_are_no_scores_are_refused(answer: object, message: str) -> None:
     one = counter(Answers(answer))
@@ -178,6 +182,11 @@ def test_one_nan_among_many_rows_is_found() -> None:
 
     with pytest.raises(ModelError, match="NaN"):
         counter(Answers(scores)).count(IMAGE, 0, 0, [DrawRange(Stream.ESTIMATION, 0, 40)])
+
+
+def test_classes_ruled_out_by_minus_infinity_are_fine() -> None:
+    one = counter(Answers(lambda x: torch.tensor([-math.inf, 0.5, -math.inf]).expand(len(x), 3)))
+    assert one.count(IMAGE, 0, 0, [DrawRange(Stream.ESTIMATION, 0, 40)])[0].tolist() == [0, 40, 0]
 
 
 def test_single_threaded_gives_the_threads_back() -> None:

@@ -17,15 +17,24 @@ from rs_plugin.certificates.exact import ClosedFormBounds, ExactBounds
 from rs_plugin.certificates.sampled import SampledBounds
 from rs_plugin.distributions.base import SmoothingDistribution, worst_shift
 from rs_plugin.errors import ParameterError, UnknownNameError, UnsupportedThreatError
+from rs_plugin.estimation.arguments import (
+    broadcast_shape,
+    check_alpha,
+    check_not_negative,
+    check_positive_count,
+    check_probabilities,
+    shown,
+)
 from rs_plugin.numerics import Array, step_down, step_up
 from rs_plugin.threats import THREATS, Threat, parse_threat, radius_factor
 
 Method: TypeAlias = Literal["closed_form", "exact", "dual", "monte_carlo"]
 METHODS: Final[tuple[str, ...]] = ("auto", "closed_form", "exact", "dual", "monte_carlo")
 
-#: Defaults of the Monte-Carlo methods.
+#: Defaults of the Monte-Carlo methods, and fewer draws than any table can be made of.
 DEFAULT_DRAWS: Final = 100_000
 DEFAULT_ALPHA: Final = 1e-4
+LEAST_DRAWS: Final = 1000
 
 #: Of the search for two-sided radii: relative distance at which it ends, and its longest.
 _CLOSE: Final = 1e-6
@@ -87,9 +96,9 @@ class Certificate:
             radius: 0 or more; a number or an array.
 
         Raises:
-            ParameterError: a radius is negative or NaN.
+            ParameterError: a radius is negative, NaN or no number.
         """
-        r = _checked_radius(radius)
+        r = check_not_negative("radius", radius)
         flat = r.ravel()
         result = np.full(flat.shape, 1.0)
         result[flat == 0.0] = 0.5
@@ -104,19 +113,20 @@ class Certificate:
 
         Args:
             p_lower: lower bound on the probability of the top class.
-            p_upper: upper bound on the probability of **every** other class at once; ``1 - p_lower`` where None or
-                larger. With it, ``p_lower = 0.4, p_upper = 0.2`` certifies.
+            p_upper: upper bound on the probability of **every** other class at once; the two broadcast. With it,
+                ``p_lower = 0.4, p_upper = 0.2`` certifies. None stands for ``1 - p_lower``.
 
         Returns:
-            0 where ``p_lower <= 1/2`` without ``p_upper``, and where ``p_lower <= p_upper`` with it.
+            0 where ``p_lower <= 1/2`` without ``p_upper``, and where ``p_lower <= p_upper`` with it. Elsewhere never
+            less with ``p_upper`` than without it, so that one above ``1 - p_lower`` adds nothing.
 
         Raises:
-            ParameterError: a probability outside [0, 1].
+            ParameterError: a probability outside [0, 1] or no number, or shapes that do not broadcast.
         """
-        p = _checked_probability("p_lower", p_lower)
+        p = check_probabilities("p_lower", p_lower)
         if p_upper is None:
             return _shaped(self._binary_radius(p.ravel()).reshape(p.shape))
-        p, q = np.broadcast_arrays(p, _checked_probability("p_upper", p_upper))
+        p, q = _broadcast(p_lower=p, p_upper=check_probabilities("p_upper", p_upper))
         flat_p, flat_q = p.ravel(), q.ravel()
         result = self._binary_radius(flat_p)
         better = np.flatnonzero((flat_q < 1.0 - flat_p) & (flat_p > flat_q))
@@ -135,25 +145,27 @@ class Certificate:
             radius: 0 or more; the two broadcast.
 
         Raises:
-            ParameterError: a probability outside [0, 1], or a radius that is negative or NaN.
+            ParameterError: a probability outside [0, 1], a radius that is negative or NaN, no numbers, or shapes that
+                do not broadcast.
         """
-        probability, r = np.broadcast_arrays(_checked_probability("p", p), _checked_radius(radius))
+        probability, r = _broadcast(p=check_probabilities("p", p), radius=check_not_negative("radius", radius))
         return _shaped(self._lower_bound(probability.ravel(), r.ravel()).reshape(r.shape))
 
     def discrepancy(self, lam: ArrayLike, radius: ArrayLike) -> Any:
-        """Return ``D(λ π0 ‖ πδ) = ∫ (λ π0 - πδ)_+`` at the worst shift. Never below the true value.
+        """Return an upper bound on ``D(λ π0 ‖ πδ) = ∫ (λ π0 - πδ)_+`` at every ``δ`` in the ball.
+
+        It is the value at the ball's own worst shift where the certificate knows it. Elsewhere it is the least of the
+        values at the worst shifts of balls of other norms around this one, which may lie outside it: for 1-norm noise
+        under Linf, at the shift ``(d r, 0, …, 0)`` of the 1-norm ball of radius ``d r``.
 
         Args:
             lam: ``λ``, 0 or more.
             radius: 0 or more; the two broadcast.
 
         Raises:
-            ParameterError: a negative or NaN argument.
+            ParameterError: a negative or NaN argument, no numbers, or shapes that do not broadcast.
         """
-        lam_array = np.asarray(lam, dtype=np.float64)
-        if not np.all(lam_array >= 0):
-            raise ParameterError(f"lam must be 0 or more, not {_first(lam_array, ~(lam_array >= 0))}")
-        scale, r = np.broadcast_arrays(lam_array, _checked_radius(radius))
+        scale, r = _broadcast(lam=check_not_negative("lam", lam), radius=check_not_negative("radius", radius))
         flat_scale, flat = scale.ravel().copy(), r.ravel()
         result = np.where(flat == 0.0, np.maximum(flat_scale - 1.0, 0.0), flat_scale)
         inner = np.flatnonzero((flat > 0.0) & np.isfinite(flat))
@@ -167,15 +179,18 @@ class Certificate:
     def worst_shift(self, radius: float) -> Array:
         """Return ``δ*``, shape (dim,): the shift in the ball against which the noise protects least.
 
-        Where no rule proves it for this threat model, the certificate comes from another norm's ball around this one,
-        and the shift returned is that ball's, which may lie outside this one.
+        Where a rule proves it for this threat model, it is that shift, also if the certificate's numbers come from
+        elsewhere: 1-norm noise under Linf has ``(r, …, r)``, while its numbers are those of the 1-norm ball of radius
+        ``d r`` that contains this ball. Where no rule does, it is the worst shift of another norm's ball around this
+        one, one of those that the numbers come from, and may lie outside this ball.
 
         Raises:
-            ParameterError: the radius is negative, NaN or infinite.
+            ParameterError: the radius is negative, NaN, infinite or not one number.
         """
-        r = float(_checked_radius(radius))
-        if math.isinf(r):
-            raise ParameterError("radius must be finite here")
+        size = check_not_negative("radius", radius)
+        if size.ndim or np.isinf(size):
+            raise ParameterError(f"radius must be one finite number here, not {shown(radius)}")
+        r = float(size)
         if self.threat_model in self.noise.worst_shift_rules:
             return np.asarray(worst_shift(self.threat_model, r, self.dim).numpy())
         source = self._sources[0]
@@ -251,41 +266,48 @@ def certificate(
     Args:
         noise: a smoothing distribution.
         threat_model: ``"L1"``, ``"L2"`` or ``"Linf"``.
-        dim: number of values in one input, 3072 for a CIFAR image.
+        dim: number of values in one input, the product of its shape: 3072 for a CIFAR image.
         method: ``"auto"`` takes the tightest proven deterministic method. ``"closed_form"`` and ``"exact"``
             (quadrature) are deterministic. ``"dual"`` is the paper's Monte-Carlo bound and ``"monte_carlo"`` the
             Neyman-Pearson form with binomial bounds; both need only a sampler, a density and a worst-shift rule.
-        n: draws of a Monte-Carlo method, 100 000 by default.
+        n: draws of a Monte-Carlo method, at least 1000; 100 000 by default.
         alpha: failure probability of a Monte-Carlo method, over every radius, ``p`` and call together; 1e-4 by default.
         generator: source of a Monte-Carlo method's draws; a generator seeded with 0 by default.
 
     Raises:
         UnsupportedThreatError: no rule covers the pair, or the method does not exist for it.
-        ParameterError: ``k >= dim``, or an argument out of range.
+        ParameterError: ``k >= dim``, or an argument out of range or of another type.
         UnknownNameError: an unknown threat model or method.
     """
     threat = parse_threat(threat_model)
     if not isinstance(noise, SmoothingDistribution):
         raise ParameterError(f"noise must be a SmoothingDistribution, not {noise!r}; parse_noise makes one from text")
+    dim = _checked_dim(dim)
     noise.check_dim(dim)
     if method not in METHODS:
         raise UnknownNameError(f"unknown method {method!r}; known: {', '.join(METHODS)}")
     if method in ("dual", "monte_carlo"):
-        return _sampled(noise, threat, int(dim), cast(Any, method), n, alpha, generator)
+        return _sampled(noise, threat, dim, cast(Any, method), n, alpha, generator)
     given = {"n": n, "alpha": alpha, "generator": generator}
     for name, value in given.items():
         if value is not None:
-            raise ParameterError(f"{name} is an argument of the Monte-Carlo methods; {method!r} takes none")
-    simple = noise.simplified(int(dim))
+            raise ParameterError(
+                f"{name} = {shown(value)} is an argument of the Monte-Carlo methods; leave it out of method={method!r}"
+            )
+    simple = noise.simplified(dim)
     if method in ("auto", "closed_form"):
-        sources = _sources(threat, simple, int(dim), lambda source: _closed_form(simple, source, int(dim)))
+        sources = _sources(threat, simple, dim, lambda source: _closed_form(simple, source, dim))
         if sources:
-            return Certificate(noise, threat, int(dim), "closed_form", sources, 0.0)
-    if method in ("auto", "exact"):
-        sources = _sources(threat, simple, int(dim), lambda source: _exact(simple, source, int(dim)))
-        if sources:
-            return Certificate(noise, threat, int(dim), "exact", sources, 0.0)
-    raise UnsupportedThreatError(_unsupported(noise, threat, int(dim), method))
+            return Certificate(noise, threat, dim, "closed_form", sources, 0.0)
+    sources = _sources(threat, simple, dim, lambda source: _exact(simple, source, dim))
+    if not sources:
+        raise UnsupportedThreatError(_unsupported(noise, threat, dim))
+    if method == "closed_form":
+        raise UnsupportedThreatError(
+            f"no closed_form certificate of {noise} for {threat} in {dim} dimensions is known; use method='auto' or "
+            "method='exact', which compute one by quadrature"
+        )
+    return Certificate(noise, threat, dim, "exact", sources, 0.0)
 
 
 def _sources(
@@ -325,23 +347,23 @@ def _sampled(
     alpha: float | None,
     generator: torch.Generator | None,
 ) -> Certificate:
-    n = DEFAULT_DRAWS if n is None else n
-    alpha = DEFAULT_ALPHA if alpha is None else alpha
-    if n != int(n) or n < 1000:
-        raise ParameterError(f"n must be a whole number of at least 1000 draws, not {n!r}")
-    if not 0.0 < alpha < 1.0:
-        raise ParameterError(f"alpha must lie between 0 and 1, not {alpha!r}")
+    n = DEFAULT_DRAWS if n is None else check_positive_count("n", n)
+    alpha = DEFAULT_ALPHA if alpha is None else check_alpha(alpha)
+    if n < LEAST_DRAWS:
+        raise ParameterError(f"n must be a whole number of at least {LEAST_DRAWS} draws, not {n}")
+    if not isinstance(generator, torch.Generator | None):
+        raise ParameterError(f"generator must be a torch.Generator, not {shown(generator)}")
     proven = [t for t in (threat, *THREATS) if t in noise.worst_shift_rules]
     if not proven:
-        raise UnsupportedThreatError(_unsupported(noise, threat, dim, method))
+        raise UnsupportedThreatError(_unsupported(noise, threat, dim))
     source = max(proven, key=lambda t: (t == threat, radius_factor(threat, t, dim)))
     rng = torch.Generator().manual_seed(0) if generator is None else generator
-    bounds = SampledBounds(noise, source, dim, method, n=int(n), alpha=float(alpha), generator=rng)
+    bounds = SampledBounds(noise, source, dim, method, n=n, alpha=alpha, generator=rng)
     length = noise.length_scale * radius_factor(threat, source, dim)
-    return Certificate(noise, threat, dim, method, (_Source(source, length, bounds),), float(alpha))
+    return Certificate(noise, threat, dim, method, (_Source(source, length, bounds),), alpha)
 
 
-def _unsupported(noise: SmoothingDistribution, threat: Threat, dim: int, method: str) -> str:
+def _unsupported(noise: SmoothingDistribution, threat: Threat, dim: int) -> str:
     if not noise.worst_shift_rules:
         return (
             f"{noise} declares no worst-shift rule, so nothing proves a certificate for {threat}; list the threat "
@@ -349,28 +371,29 @@ def _unsupported(noise: SmoothingDistribution, threat: Threat, dim: int, method:
         )
     rules = ", ".join(sorted(noise.worst_shift_rules))
     return (
-        f"no {method} certificate of {noise} for {threat} in {dim} dimensions is known; its worst shift is proven for "
-        f"{rules}: method='monte_carlo' or method='dual' serves {threat} from these"
+        f"no deterministic certificate of {noise} for {threat} in {dim} dimensions is known; use method='monte_carlo' "
+        f"or 'dual', which serve {threat} from the worst shifts that are proven: {rules}"
     )
 
 
-def _checked_radius(radius: ArrayLike) -> Array:
-    r = np.asarray(radius, dtype=np.float64)
-    if not np.all(r >= 0.0):
-        raise ParameterError(f"a radius must be 0 or more, not {_first(r, ~(r >= 0.0))}")
-    return r
+def _checked_dim(dim: Any) -> int:
+    """Return ``dim`` as an int; its range is the noise's to check."""
+    if isinstance(dim, tuple | list) and dim and all(isinstance(size, int | np.integer) for size in dim):
+        raise ParameterError(f"dim must be one number, not the shape {shown(dim)}; give the product, {math.prod(dim)}")
+    try:
+        if isinstance(dim, str | bytes | bool) or np.ndim(dim):
+            raise TypeError
+        whole = int(dim)
+        if whole != dim:
+            raise ValueError
+    except (TypeError, ValueError, OverflowError, RuntimeError):
+        raise ParameterError(f"dim must be a positive integer, not {shown(dim)}; 3072 for a CIFAR image") from None
+    return whole
 
 
-def _checked_probability(name: str, p: ArrayLike) -> Array:
-    array = np.asarray(p, dtype=np.float64)
-    inside = (array >= 0.0) & (array <= 1.0)
-    if not np.all(inside):
-        raise ParameterError(f"{name} must lie in [0, 1], not {_first(array, ~inside)}")
-    return array
-
-
-def _first(array: Array, where: Any) -> float:
-    return float(np.atleast_1d(array)[np.atleast_1d(where)][0])
+def _broadcast(**arrays: Array) -> tuple[Array, ...]:
+    shape = broadcast_shape(**arrays)
+    return tuple(np.broadcast_to(array, shape) for array in arrays.values())
 
 
 def _shaped(result: Array) -> Any:

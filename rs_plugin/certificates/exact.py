@@ -32,6 +32,8 @@ _GAP = 1e-3  # in normal quantiles between p and the required probability, above
 _TRIALS = 8
 _HALVINGS = 60
 _SMALLEST = 1e-290  # radius that is tried
+_DESCENT = (1e-6, 1e-12, 1e-24, 1e-48, 1e-96, 1e-192, 1.0)  # by which a lower end of the bisection goes down, in turn
+_QUARTERINGS = 481  # of 1 that stay above it
 
 
 class ExactBounds(Bounds):
@@ -168,6 +170,8 @@ class ExactBounds(Bounds):
         # Another call may evaluate the same radius at another τ; a little room keeps its answer below p as well.
         p = p - np.minimum(0.5 * self._law.accuracy, 0.01 * (1.0 - p))
         curve = self._get_curve()
+        if curve is None:
+            return np.zeros_like(p)
         trial, tau, slope = curve.interpolate(p)
         trial *= 1.0 - _MARGIN
         result = np.zeros_like(p)
@@ -195,35 +199,57 @@ class ExactBounds(Bounds):
         above = np.searchsorted(curve.required, p)
         # Beyond the last point, where p* rises to 1 steeply, the radius is at most twice that point's.
         high = np.append(curve.radius, 2.0 * curve.radius[-1])[above]
-        low = np.where(above > 0, curve.radius[np.maximum(above - 1, 0)], np.maximum(1e-15 * high, _SMALLEST))
+        low = np.where(above > 0, curve.radius[np.maximum(above - 1, 0)], np.maximum(1e-3 * high, _SMALLEST))
         result = np.zeros_like(p)
-        for trial in (high, low):
-            holds = self.required_probability(trial) < p
-            result[holds] = np.maximum(result[holds], trial[holds])
+        holds = self.required_probability(high) < p
+        result[holds] = high[holds]
+        # Down only as far as needed, since some laws resolve nothing below 1e-15.
+        for step in _DESCENT:
+            holds = self.required_probability(low) < p
+            result[holds] = np.maximum(result[holds], low[holds])
+            lower = ~holds & (low > _SMALLEST)
+            if not lower.any():
+                break
+            high[lower], low[lower] = low[lower], np.maximum(step * low[lower], _SMALLEST)
         for _ in range(_HALVINGS):
             open_ = np.flatnonzero(high > low * (1.0 + _SLACK))
             if len(open_) == 0:
                 break
-            middle = np.sqrt(low[open_] * high[open_])
+            middle = np.sqrt(low[open_]) * np.sqrt(high[open_])  # the product itself may underflow
             holds = self.required_probability(middle) < p[open_]
             low[open_[holds]], high[open_[~holds]] = middle[holds], middle[~holds]
             result[open_[holds]] = np.maximum(result[open_[holds]], middle[holds])
         return result
 
-    def _get_curve(self) -> Curve:
+    def _get_curve(self) -> Curve | None:
         if self._curve is None:
             self._curve = load_curve(self._key) if self._key else None
         if self._curve is None:
             self._curve = self._compute_curve()
-            if self._key:
+            if self._key and self._curve:
                 save_curve(self._key, self._curve)
         return self._curve
 
-    def _compute_curve(self) -> Curve:
-        """Return ``p*`` and the best ``τ`` on radii from near 0 to where ``p*`` is 1 for every purpose."""
-        largest = 1.0
-        while self.required_probability(np.array([largest]))[0] > 0.999:
-            largest /= 4.0
+    def _compute_curve(self) -> Curve | None:
+        """Return ``p*`` and the best ``τ`` on radii from near 0 to where ``p*`` is 1 for every purpose.
+
+        None for noise so concentrated that no float that its law resolves is a radius.
+        """
+
+        def hopeless(power: int) -> bool:
+            return bool(self.required_probability(np.array([0.25**power]))[0] > 0.999)
+
+        # The largest power of 1/4 that is not hopeless. Noise may collapse to 1e-200, while some laws resolve nothing
+        # below 1e-15: so from above, in steps that grow, and then by bisection.
+        before, power = -1, 0
+        while hopeless(power):
+            if power == _QUARTERINGS:
+                return None
+            before, power = power, min(power + 1 + 4 * (power // 8), _QUARTERINGS)
+        while power - before > 1:
+            middle = (before + power) // 2
+            before, power = (middle, power) if hopeless(middle) else (before, middle)
+        largest = 0.25**power
         while self.required_probability(np.array([largest]))[0] < _LARGEST and largest < 1e12:
             largest *= 1.5
         # Denser towards 0, where the radii of most images are.

@@ -28,7 +28,9 @@ from torch import Tensor
 
 from rs_plugin.certificates.bounds import Bounds
 from rs_plugin.distributions.base import SmoothingDistribution
+from rs_plugin.distributions.contract import probe
 from rs_plugin.errors import ModelError
+from rs_plugin.estimation import clopper_pearson_lower, clopper_pearson_upper
 from rs_plugin.numerics import Array
 from rs_plugin.threats import Threat
 
@@ -64,6 +66,7 @@ class SampledBounds(Bounds):
         alpha: float,
         generator: torch.Generator,
     ) -> None:
+        probe(noise, dim)
         self._noise, self._threat, self._dim, self._generator = noise, threat, dim, generator
         pilot = max(1000, int(_PILOT_SHARE * n))
         scale = self._largest_radius(pilot)
@@ -171,8 +174,6 @@ def _positive_parts(row: Array, lam: Array, at_most: Array) -> Array:
 
 
 def _clopper_pearson(at_most: Array, at_least: Array, n: int, share: float) -> tuple[Array, Array]:
-    from rs_plugin.estimation import clopper_pearson_lower, clopper_pearson_upper
-
     upper = clopper_pearson_upper(at_most.astype(np.int64), n, share)
     return np.asarray(upper), np.asarray(clopper_pearson_lower(at_least.astype(np.int64), n, share))
 

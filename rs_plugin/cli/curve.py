@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import math
+from decimal import ROUND_FLOOR, Context
 
-from rs_plugin.cli.options import new_parser
+from rs_plugin.cli.options import ALPHA, new_parser, real, whole
 from rs_plugin.threats import THREATS
 
 _DESCRIPTION = """\
@@ -24,13 +26,13 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     parser = new_parser(subparsers, "curve", "required probability against radius", _DESCRIPTION, _EXAMPLES, run)
     parser.add_argument("--noise", metavar="TEXT", required=True, help="smoothing noise, as in 'gaussian(sigma=0.5)'")
     parser.add_argument("--threat-model", metavar="NORM", default="L2", help=f"{', '.join(THREATS)} (default: L2)")
-    parser.add_argument("--dim", metavar="D", type=int, default=3072, help="values in one input (default: 3072)")
+    parser.add_argument("--dim", metavar="D", type=whole, default=3072, help="values in one input (default: 3072)")
     parser.add_argument(
-        "--radii", metavar="R", type=float, nargs="+", help="radii in input units (default: 12 that span the curve)"
+        "--radii", metavar="R", type=real, nargs="+", help="radii in input units (default: 12 that span the curve)"
     )
     parser.add_argument("--method", metavar="NAME", default="auto", help="as for evaluate (default: auto)")
     parser.add_argument(
-        "--alpha", metavar="P", type=float, default=1e-3, help="failure probability per image (default: 0.001)"
+        "--alpha", metavar="P", type=real, default=ALPHA, help="failure probability per image (default: 0.001)"
     )
     parser.add_argument("--json", action="store_true", help="print JSON")
     return parser
@@ -46,6 +48,7 @@ def run(args: argparse.Namespace) -> int:
     from rs_plugin.distributions import parse_noise
     from rs_plugin.estimation import least_trials
     from rs_plugin.evaluation.evaluate import check_radii
+    from rs_plugin.report.tables import short_radius
 
     noise = parse_noise(args.noise)
     result = certificate(noise, args.threat_model, args.dim, args.method)
@@ -71,5 +74,14 @@ def run(args: argparse.Namespace) -> int:
         print(f"the curve as a whole fails with probability at most {result.failure_probability:g}")
     print(f"{'radius':>12}  {'p* (rounded up)':>16}  {'least n at alpha = ' + format(args.alpha, 'g'):>24}")
     for radius, p, n in zip(radii, required, least, strict=True):
-        print(f"{radius:>12.6g}  {np.ceil(p * 1e8) / 1e8:>16.8f}  {n if n is not None else 'none practical':>24}")
+        least_n = "none practical" if n is None else n
+        print(f"{short_radius(radius):>12}  {_rounded_up(float(p)):>16}  {least_n:>24}")
     return 0
+
+
+def _rounded_up(p: float) -> str:
+    """Return a probability with eight decimals, as 1 minus the rest where they would all be 0."""
+    shown = math.ceil(p * 1e8) / 1e8
+    if not 1.0 - 1e-8 < p < 1.0:
+        return f"{shown:.8f}"
+    return f"1 - {Context(prec=3, rounding=ROUND_FLOOR).create_decimal(repr(1.0 - p)):.3g}"

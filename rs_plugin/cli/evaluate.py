@@ -3,10 +3,19 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-from rs_plugin.cli.options import ProgressBar, add_certificate_options, add_output_options, new_parser, report
+from rs_plugin.cli.options import (
+    ALPHA,
+    ProgressBar,
+    add_certificate_options,
+    add_output_options,
+    new_parser,
+    one_warning,
+    output_folder,
+    report,
+    whole,
+)
 
 if TYPE_CHECKING:
     from rs_plugin.evaluation import Run
@@ -28,8 +37,9 @@ examples:
       the bundled comparison, under two minutes on two cores
   rs-plugin evaluate --model digits_gaussian_0.5 --threat-model L2 --n 10000
       one model with the noise of its training
-  rs-plugin evaluate --model digits_gaussian_0.5 --noise "laplace(b=0.35)"
-      the same network under another noise
+  rs-plugin evaluate --model digits_gaussian_0.5 --noise "laplace(b=0.35)" \\
+      --threat-model L1
+      the same network under another noise, against another norm
   rs-plugin evaluate --model digits_gaussian_0.25 --stopping anytime --n 100000
       stop as soon as every radius is decided"""
 
@@ -43,27 +53,24 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     )
     parser.add_argument("--dataset", metavar="NAME", default="digits", help="data set (default: digits)")
     parser.add_argument("--subset", metavar="NAME", help="every_20th and the like (default: all images)")
-    parser.add_argument("--n-examples", metavar="N", type=int, help="only the first so many images")
-    add_certificate_options(parser, None)
+    parser.add_argument("--n-examples", metavar="N", type=whole, help="only the first so many images")
+    add_certificate_options(parser, "L2 with --model, without it all three")
     parser.add_argument("--stopping", metavar="RULE", default="fixed", help="fixed or anytime (default: fixed)")
-    parser.add_argument("--n0", metavar="N", type=int, default=100, help="draws that choose the class (default: 100)")
-    parser.add_argument("--n", metavar="N", type=int, default=1000, help="draws that bound it (default: 1000)")
-    parser.add_argument(
-        "--alpha", metavar="P", type=float, default=1e-3, help="failure probability per image (default: 0.001)"
-    )
-    parser.add_argument("--seed", metavar="N", type=int, default=0, help="seed of all draws (default: 0)")
+    parser.add_argument("--n0", metavar="N", type=whole, default=100, help="draws that choose the class (default: 100)")
+    parser.add_argument("--n", metavar="N", type=whole, default=1000, help="draws that bound it (default: 1000)")
+    parser.add_argument("--seed", metavar="N", type=whole, default=0, help="seed of all draws (default: 0)")
     parser.add_argument("--store", metavar="FILE", default="runs.sqlite", help="vote store (default: runs.sqlite)")
     parser.add_argument("--device", metavar="NAME", help="cpu, cuda, ... (default: the network's own)")
-    parser.add_argument("--workers", metavar="N", type=int, help="threads on a CPU (default: torch's number)")
+    parser.add_argument("--workers", metavar="N", type=whole, help="threads on a CPU (default: torch's number)")
     add_output_options(parser)
     return parser
 
 
 def run(args: argparse.Namespace) -> int:
     """Evaluate, report and return the exit code."""
-    Path(args.output).mkdir(parents=True, exist_ok=True)  # what cannot be written is found before any long work
+    output_folder(args.output)
     runs = _single(args) if args.model else _comparison(args)
-    report(runs, "evaluate", args.output, args.json)
+    report(runs, "evaluate", args)
     return 0
 
 
@@ -71,13 +78,12 @@ def _single(args: argparse.Namespace) -> list[Run]:
     from rs_plugin.distributions import parse_noise
     from rs_plugin.smoothing import SmoothedClassifier
     from rs_plugin.threats import parse_threat
-    from rs_plugin.zoo import load_base, load_card, models
+    from rs_plugin.zoo import load_saved
+    from rs_plugin.zoo.models import card_path
 
     threat = parse_threat(args.threat_model or "L2")
-    path = Path(args.model)
-    card = load_card(path if path.suffix == ".json" else models.get(args.model))
-    noise = parse_noise(args.noise or card.noise)
-    model = SmoothedClassifier(load_base(args.model), noise, card.num_classes)
+    base, card = load_saved(card_path(args.model))
+    model = SmoothedClassifier(base, parse_noise(args.noise or card.noise), card.num_classes)
     return [_evaluate(model, threat, args.radii or _radii_for(threat), args)]
 
 
@@ -100,7 +106,9 @@ def _comparison(args: argparse.Namespace) -> list[Run]:
 def _evaluate(model, threat: str, radii, args: argparse.Namespace) -> Run:  # type: ignore[no-untyped-def]
     from rs_plugin.evaluation import evaluate
 
-    with ProgressBar(f"{threat} {model.noise.name}") as progress:
+    alpha = ALPHA if args.alpha is None else args.alpha
+    gathered = one_warning(threat, str(model.noise), args.n, alpha)
+    with gathered as tell, ProgressBar(f"{threat} {model.noise.name}", tell) as progress:
         return evaluate(
             model,
             args.dataset,
@@ -109,13 +117,13 @@ def _evaluate(model, threat: str, radii, args: argparse.Namespace) -> Run:  # ty
             args.stopping,
             args.n0,
             args.n,
-            args.alpha,
+            alpha,
             args.seed,
             args.n_examples,
             args.subset,
             args.store,
             args.device,
-            method=args.method,
+            method=args.method or "auto",
             workers=args.workers,
             progress=progress,
         )

@@ -28,6 +28,7 @@ def run(args: argparse.Namespace) -> int:
 
     from rs_plugin.datasets import datasets
     from rs_plugin.distributions import distributions
+    from rs_plugin.report.tables import percent
     from rs_plugin.zoo import list_models
 
     cards = list_models()
@@ -36,9 +37,10 @@ def run(args: argparse.Namespace) -> int:
         content = {"models": [c.to_dict() for c in cards], "noise": families, "datasets": datasets.names()}
         print(json.dumps(content, indent=1))
         return 0
-    print("Models: base networks, accuracy in % held out, clean and under their noise")
+    print("Models: base networks, accuracy in % held out, clean and under their noise,\nrounded down")
     for card in cards:
-        print(f"  {card.name:24} {100 * card.accuracy_clean:5.1f} {100 * card.accuracy_noise:5.1f}  {card.noise}")
+        clean, noisy = percent(card.accuracy_clean), percent(card.accuracy_noise)
+        print(f"  {card.name:24} {clean:>5} {noisy:>5}  {card.noise}")
     print("\nNoise families")
     for name, parameters in families.items():
         print(f"  {name}({', '.join(f'{p}=...' for p in parameters)})")

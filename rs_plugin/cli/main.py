@@ -9,7 +9,7 @@ import shlex
 import signal
 import sys
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from types import FrameType
 from typing import Any, NoReturn, TextIO
@@ -49,15 +49,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     words = list(sys.argv[1:] if arguments is None else arguments)
     parser = build_parser()
+    if not words:
+        parser.print_help(sys.stderr)
+        return 2
+    options = argparse.Namespace()
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("always", UncertifiableRadiusWarning)
             warnings.showwarning = _show_warning
             options, unknown = parser.parse_known_args(_with_config(parser, words))
             if unknown:
-                raise ParameterError(
-                    f"unknown argument {unknown[0]!r}; 'rs-plugin {options.subcommand} --help' lists those there are"
-                )
+                raise ParameterError(_unknown(parser, options.subcommand, unknown[0]))
             previous = _install_sigterm()
             try:
                 code = int(options.run(options))
@@ -76,7 +78,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"rs-plugin: error: {_one_line(error)}; check the path, its permissions and free space", file=sys.stderr)
         return 2
     except KeyboardInterrupt as stop:
-        print(f"\nrs-plugin: interrupted; to go on: {shlex.join(['rs-plugin', *words])}", file=sys.stderr)
+        print(f"\nrs-plugin: interrupted; {_remedy(options, shlex.join(['rs-plugin', *words]))}", file=sys.stderr)
         return 143 if isinstance(stop, _Stopped) else 130
 
 
@@ -101,21 +103,46 @@ def _with_config(parser: argparse.ArgumentParser, words: list[str]) -> list[str]
     if path is None or not words:
         return words
     subcommand = next((word for word in words if not word.startswith("-")), "")
-    actions = {a.dest: a for a in parser._actions if isinstance(a, argparse._SubParsersAction)}
-    chosen = actions["subcommand"].choices.get(subcommand)
-    if chosen is None:
+    flags = {name: a for name, a in _options(parser, subcommand).items() if name != "config"}
+    if not flags:
         return words
-    flags = {a.option_strings[-1].lstrip("-"): a for a in chosen._actions if a.option_strings and a.dest != "config"}
     extra: list[str] = []
     for key, value in _read_toml(path).items():
         name = key.replace("_", "-")
+        if isinstance(value, dict):
+            raise ParameterError(f"{path!r} has the table [{key}]; options stand at the top level, without a table")
         if name not in flags or name == "help":
-            close = difflib.get_close_matches(name, flags, n=1)
-            hint = f" Did you mean {close[0]!r}?" if close else ""
-            raise ParameterError(f"{path!r} has the option {key!r}, which {subcommand!r} does not take.{hint}")
+            raise ParameterError(
+                f"{path!r} has the option {key!r}, which {subcommand!r} does not take.{_did_you_mean(name, flags)}"
+            )
         extra += _option_words(path, name, value, flags[name])
     at = words.index(subcommand) + 1
     return [*words[:at], *extra, *words[at:]]
+
+
+def _options(parser: argparse.ArgumentParser, subcommand: str) -> dict[str, argparse.Action]:
+    """Return the options of a subcommand by name, without dashes; none if there is no such subcommand."""
+    (subparsers,) = (a for a in parser._actions if isinstance(a, argparse._SubParsersAction))
+    chosen = subparsers.choices.get(subcommand)
+    return {a.option_strings[-1].lstrip("-"): a for a in chosen._actions if a.option_strings} if chosen else {}
+
+
+def _did_you_mean(name: str, known: Iterable[str], dashes: str = "") -> str:
+    close = difflib.get_close_matches(name, known, n=1)
+    return f" Did you mean {dashes + close[0]!r}?" if close else ""
+
+
+def _unknown(parser: argparse.ArgumentParser, subcommand: str, word: str) -> str:
+    name = word.partition("=")[0]
+    hint = _did_you_mean(name.lstrip("-"), _options(parser, subcommand), "--") if name.startswith("-") else ""
+    return f"unknown argument {word!r}; 'rs-plugin {subcommand} --help' lists those there are.{hint}"
+
+
+def _remedy(options: argparse.Namespace, command: str) -> str:
+    """Return what to do after an interruption; a training without a checkpoint keeps nothing."""
+    if getattr(options, "checkpoint", "kept elsewhere") is None:
+        return f"to start again: {command}; add --checkpoint FILE to keep what is done"
+    return f"to go on: {command}"
 
 
 def _option_words(path: str, name: str, value: Any, action: argparse.Action) -> list[str]:
@@ -123,7 +150,7 @@ def _option_words(path: str, name: str, value: Any, action: argparse.Action) -> 
         if not isinstance(value, bool):
             raise ParameterError(f"{path!r} has {name} = {value!r}; a switch is true or false")
         return [f"--{name}"] if value else []
-    if isinstance(value, bool | dict):
+    if isinstance(value, bool):
         raise ParameterError(f"{path!r} has {name} = {value!r}; it takes a number or text")
     values = value if isinstance(value, list) else [value]
     return [f"--{name}", *(str(item) for item in values)] if action.nargs else [f"--{name}={value}"]
@@ -135,11 +162,12 @@ def _read_toml(path: str) -> dict[str, Any]:
     else:
         import tomli as tomllib
     try:
-        return tomllib.loads(Path(path).read_text(encoding="utf-8"))
+        content: dict[str, Any] = tomllib.loads(Path(path).read_text(encoding="utf-8"))
     except OSError as error:
         raise ParameterError(f"cannot read the configuration {path!r}: {error.strerror}") from None
     except ValueError as error:
         raise ParameterError(f"the configuration {path!r} is not valid TOML: {error}") from None
+    return content
 
 
 def _install_sigterm() -> Any:

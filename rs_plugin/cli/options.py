@@ -5,14 +5,22 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Callable, Sequence
+import tempfile
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
+from rs_plugin.errors import ParameterError, UncertifiableRadiusWarning
 from rs_plugin.threats import THREATS
 
 if TYPE_CHECKING:
     from rs_plugin.evaluation import Run
+
+
+#: What --alpha is if it is not given.
+ALPHA: Final = 1e-3
 
 
 def new_parser(
@@ -35,19 +43,50 @@ def new_parser(
     return parser
 
 
-def add_certificate_options(parser: argparse.ArgumentParser, threat_default: str | None) -> None:
-    """Add what a certificate needs."""
-    shown = threat_default or "all of the default comparison"
+def add_certificate_options(parser: argparse.ArgumentParser, threat_default: str) -> None:
+    """Add what a certificate needs; options that were not given are None.
+
+    Args:
+        parser: the parser of a subcommand.
+        threat_default: what --threat-model is if it is not given, for the help.
+    """
+    parser.add_argument("--threat-model", metavar="NORM", help=f"{', '.join(THREATS)} (default: {threat_default})")
     parser.add_argument(
-        "--threat-model", metavar="NORM", default=threat_default, help=f"{', '.join(THREATS)} (default: {shown})"
+        "--radii",
+        metavar="R",
+        type=real,
+        nargs="+",
+        help="radii in input units, pixels in [0, 1] (default: 0.15 0.3 0.45 0.6, for Linf a tenth of them)",
     )
-    parser.add_argument("--radii", metavar="R", type=float, nargs="+", help="radii in input units, pixels in [0, 1]")
     parser.add_argument(
         "--method",
         metavar="NAME",
-        default="auto",
         help="auto, closed_form, exact, dual or monte_carlo (default: auto, the tightest deterministic one)",
     )
+    parser.add_argument("--alpha", metavar="P", type=real, help="failure probability per image (default: 0.001)")
+
+
+def whole(text: str) -> int:
+    """Read a whole number."""
+    try:
+        return int(text)
+    except ValueError:
+        pass
+    try:
+        value = float(text)
+    except ValueError:
+        value = float("nan")
+    hint = f"; write {int(value)}" if value.is_integer() and abs(value) < 1e15 else ""
+    raise argparse.ArgumentTypeError(f"{text!r} is not a whole number{hint}")
+
+
+def real(text: str) -> float:
+    """Read a number."""
+    try:
+        return float(text)
+    except ValueError:
+        hint = "; numbers have a point and are separated by spaces, as in 0.1 0.2" if "," in text else ""
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number{hint}") from None
 
 
 def add_output_options(parser: argparse.ArgumentParser) -> None:
@@ -56,42 +95,118 @@ def add_output_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="print the result as JSON on standard output, no table")
 
 
-def report(runs: Sequence[Run], name: str, output: str, as_json: bool) -> None:
+def output_folder(output: str) -> Path:
+    """Return the folder of ``--output``, made if need be; called before any long work.
+
+    Raises:
+        ParameterError: nothing can be written there.
+    """
+    folder = Path(output)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            return folder
+    except OSError as error:
+        raise ParameterError(
+            f"--output {output!r} is not a folder that can be written ({error.strerror}); choose another folder"
+        ) from error
+
+
+@contextmanager
+def one_warning(threat: str, noise: str, n: int, alpha: float) -> Iterator[Callable[[], None]]:
+    """Gather the warnings of a run's radii; what it yields prints them as one line, and so does the end."""
+    found: list[UncertifiableRadiusWarning] = []
+    with warnings.catch_warnings():
+        show = warnings.showwarning
+
+        def gather(message: Warning | str, category: type[Warning], *where: Any, **more: Any) -> None:
+            if isinstance(message, UncertifiableRadiusWarning):
+                found.append(message)
+            else:
+                show(message, category, *where, **more)
+
+        def tell() -> None:
+            if found:
+                text = f"{threat}, {_together(found, noise, n, alpha)}"
+                show(UncertifiableRadiusWarning(text), UncertifiableRadiusWarning, "", 0)
+                found.clear()
+
+        warnings.showwarning = gather
+        try:
+            yield tell
+        finally:
+            tell()
+
+
+def _together(found: Sequence[UncertifiableRadiusWarning], noise: str, n: int, alpha: float) -> str:
+    from rs_plugin.report.tables import short_noise, short_radius
+
+    head = f"{short_noise(noise)}: "
+    known = [
+        (short_radius(w.radius), w.required, w.need)
+        for w in found
+        if w.radius is not None and w.required is not None
+    ]
+    if len(known) < len(found):
+        return head + "; ".join(str(w) for w in found)
+    needs = ", ".join(str(need) for _, _, need in known if need is not None)
+    beyond = ", ".join(
+        radius + (f" (1 - p* = {1.0 - p:.2g})" if p < 1.0 else "") for radius, p, need in known if need is None
+    )
+    could = [f"n >= {needs} could"] if needs else []
+    could += [f"no practical n could for {beyond}"] if beyond else []
+    return (
+        f"{head}n = {n} draws at alpha = {alpha:g} cannot certify the {'radii' if len(known) > 1 else 'radius'} "
+        f"{', '.join(radius for radius, _, _ in known)} whatever the votes; {', '.join(could)}"
+    )
+
+
+def report(runs: Sequence[Run], name: str, args: argparse.Namespace) -> None:
     """Write the JSON file and the plot; print the table, or the JSON."""
     from rs_plugin.evaluation.results import write_text
     from rs_plugin.report.plots import plot_runs
     from rs_plugin.report.tables import caption, text_table
 
     content: dict[str, Any] = {"format": "rs_plugin.runs", "version": 1, "runs": [run.to_dict() for run in runs]}
-    folder = Path(output)
+    folder = Path(args.output)
     text = json.dumps(content, indent=1, allow_nan=False)
     write_text(folder / f"{name}.json", text + "\n")
     plot_runs(runs).savefig(folder / f"{name}.png", dpi=150)
-    if as_json:
+    if args.json:
         print(text)
         return
     print(caption(runs))
     print()
     print(text_table(runs))
     print()
-    print(f"Written: {folder / name}.json, {folder / name}.png")
+    print(f"Written: {folder / name}.json, {folder / name}.png; votes: {args.store}")
 
 
 class ProgressBar:
-    """A progress bar on a terminal, nothing in a pipe."""
+    """A progress bar on a terminal, nothing in a pipe.
 
-    def __init__(self, label: str) -> None:
-        from tqdm import tqdm
+    Args:
+        label: what stands before the bar.
+        before: called once before the bar appears.
+    """
 
-        self._bar = tqdm(desc=label, unit="image", leave=False, disable=not sys.stderr.isatty())
+    def __init__(self, label: str, before: Callable[[], None]) -> None:
+        self._label, self._before = label, before
+        self._bar: Any = None
 
     def __call__(self, done: int, total: int) -> None:
         """Show that ``done`` of ``total`` are done."""
-        self._bar.total = total
+        if self._bar is None:
+            from tqdm import tqdm
+
+            self._before()
+            hidden = not sys.stderr.isatty()
+            self._bar = tqdm(desc=self._label, total=total, unit="image", leave=False, disable=hidden)
         self._bar.update(done - self._bar.n)
 
     def __enter__(self) -> ProgressBar:
         return self
 
     def __exit__(self, *exception: object) -> None:
-        self._bar.close()
+        if self._bar is not None:
+            self._bar.close()

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from rs_plugin.cli.options import new_parser, output_folder, real, whole
 
 if TYPE_CHECKING:
     from rs_plugin.zoo import ModelCard
@@ -31,28 +34,22 @@ examples:
       the card for machines"""
 
 #: Options that are settings of the recipe, with their type; the recipe holds the defaults and the checks.
-_SETTINGS: dict[str, tuple[type, str, str]] = {
+_SETTINGS: dict[str, tuple[Callable[[str], Any], str, str]] = {
     "dataset": (str, "NAME", "held-out data set; training uses NAME_train (default: digits)"),
     "architecture": (str, "NAME", "network (default: digits_net)"),
     "noise": (str, "TEXT", "noise added to every training image (default: gaussian(sigma=0.25))"),
-    "epochs": (int, "N", "passes over the training images (default: 1000)"),
-    "batch_size": (int, "N", "images a step (default: 256)"),
-    "lr": (float, "X", "highest learning rate of the one-cycle schedule (default: 0.003)"),
-    "weight_decay": (float, "X", "AdamW's weight decay (default: 0.01)"),
+    "epochs": (whole, "N", "passes over the training images (default: 1000)"),
+    "batch_size": (whole, "N", "images a step (default: 256)"),
+    "lr": (real, "X", "highest learning rate of the one-cycle schedule (default: 0.003)"),
+    "weight_decay": (real, "X", "AdamW's weight decay (default: 0.01)"),
     "augmentation": (str, "NAME", "change of the images before the noise, none or shift (default: shift)"),
-    "seed": (int, "N", "seed of everything random (default: 0)"),
+    "seed": (whole, "N", "seed of everything random (default: 0)"),
 }
 
 
 def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> argparse.ArgumentParser:
     """Add ``train`` to the subcommands and return its parser."""
-    parser = subparsers.add_parser(
-        "train",
-        help="train a base network under noise",
-        description=_DESCRIPTION,
-        epilog=_EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = new_parser(subparsers, "train", "train a base network under noise", _DESCRIPTION, _EXAMPLES, run)
     recipe = parser.add_argument_group("recipe")
     for name, (kind, metavar, text) in _SETTINGS.items():
         flag = f"--{name.replace('_', '-')}"
@@ -62,9 +59,9 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     files.add_argument(
         "--output", metavar="DIR", default=".", help="folder for weights and card (default: %(default)s)"
     )
+    files.add_argument("--overwrite", action="store_true", help="replace weights and card that are there already")
     files.add_argument("--checkpoint", metavar="FILE", help="keep the state of the training here, and go on from it")
     files.add_argument("--json", action="store_true", help="print the card as JSON on standard output")
-    parser.set_defaults(run=run)
     return parser
 
 
@@ -76,31 +73,42 @@ def run(args: argparse.Namespace) -> int:
     """
     from tqdm import tqdm
 
-    from rs_plugin.errors import ParameterError
-    from rs_plugin.training import TrainConfig, train
+    from rs_plugin.training import TrainConfig, default_name, train
     from rs_plugin.zoo import save_model
+    from rs_plugin.zoo.card import check_name
 
     settings: dict[str, Any] = {name: value for name, value in vars(args).items() if name in _SETTINGS}
     config = TrainConfig(**settings)
-    try:
-        Path(args.output).mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise ParameterError(f"--output {args.output}: {error.strerror}; choose another folder") from error
+    name = default_name(config) if args.name is None else check_name(args.name)
+    _check_free(output_folder(args.output), name, args.overwrite)
     with tqdm(total=config.epochs, unit="epoch", file=sys.stderr, disable=not sys.stderr.isatty()) as bar:
 
         def progress(done: int, total: int) -> None:
             bar.update(done - bar.n)
 
-        result = train(config, name=args.name, progress=progress, checkpoint=args.checkpoint)
+        result = train(config, name=name, progress=progress, checkpoint=args.checkpoint)
     path = save_model(result.model, result.card, args.output)
     print(result.card.to_json() if args.json else _summary(result.card, str(path)), end="")
     return 0
 
 
+def _check_free(folder: Path, name: str, overwrite: bool) -> None:
+    """Refuse to replace a model, before the training rather than after it."""
+    from rs_plugin.errors import ParameterError
+
+    for path in (folder / f"{name}.json", folder / f"{name}.safetensors"):
+        if path.exists() and not overwrite:
+            raise ParameterError(
+                f"{path} exists already; add --overwrite to replace it, or choose another --name or --output"
+            )
+
+
 def _summary(card: ModelCard, path: str) -> str:
+    from rs_plugin.report.tables import percent
+
     return (
         f"{card.name}: {card.architecture}, {card.parameters} parameters, trained under {card.noise}\n"
-        f"accuracy of the base network on {card.dataset}: {card.accuracy_clean:.2%} clean, "
-        f"{card.accuracy_noise:.2%} under the noise ({card.noise_draws} draws an image)\n"
+        f"accuracy of the base network on {card.dataset}: {percent(card.accuracy_clean)} % clean, "
+        f"{percent(card.accuracy_noise)} % under the noise ({card.noise_draws} draws an image), rounded down\n"
         f"wrote {path} and the weights beside it\n"
     )

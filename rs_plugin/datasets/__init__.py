@@ -2,4 +2,7 @@
 
 from rs_plugin.datasets.base import Dataset, check_images, datasets, load_dataset, parse_subset
 
-__all__ = ["Dataset", "check_images", "datasets", "load_dataset", "parse_subset"]
+#: Adds a function that returns a ``Dataset`` under a name, in this process.
+register_dataset = datasets.register
+
+__all__ = ["Dataset", "check_images", "datasets", "load_dataset", "parse_subset", "register_dataset"]

@@ -27,6 +27,7 @@ class Dataset:
         indices: int64, shape (n,): the place of every image in the original collection.
         source: where the images come from, for model cards and reports.
         licence: the licence of the images, for the same.
+        collection: fingerprint of the whole that these images are a part of; by default their own.
 
     Raises:
         InputError: a shape, type or value that does not fit.
@@ -39,6 +40,7 @@ class Dataset:
     indices: Tensor
     source: str = ""
     licence: str = ""
+    collection: str = ""
     #: sha256 of shape, images and labels, as hexadecimal digits: equal if and only if the content is.
     fingerprint: str = field(init=False)
 
@@ -55,7 +57,11 @@ class Dataset:
                 f"labels of {self.name!r} span {int(self.labels.min())} … {int(self.labels.max())}; "
                 f"with num_classes = {self.num_classes} they must lie in 0 … {self.num_classes - 1}"
             )
+        if len(set(self.indices.tolist())) < count:
+            raise InputError(f"indices of {self.name!r} hold a value twice; every image needs a place of its own")
         object.__setattr__(self, "fingerprint", _fingerprint(self.images, self.labels))
+        if not self.collection:
+            object.__setattr__(self, "collection", self.fingerprint)
 
     def __len__(self) -> int:
         return self.images.shape[0]
@@ -81,6 +87,7 @@ class Dataset:
             self.indices[positions],
             self.source,
             self.licence,
+            self.collection,
         )
 
 
@@ -98,7 +105,7 @@ def load_dataset(name: str, subset: str | None = None, n_examples: int | None = 
     The choice depends on the arguments only, never on a model or a result.
 
     Args:
-        name: a registered name; ``datasets.names()`` lists them.
+        name: a registered name, or one of the entry-point group ``rs_plugin.datasets``.
         subset: None or ``"all"``, or ``"every_20th"`` (any number) for images 0, 20, 40, … of the data set.
         n_examples: take only the first so many of the subset.
 
@@ -180,7 +187,8 @@ def check_images(images: object, *, dtype: torch.dtype | None = None, name: str 
     elif low < 0.0:
         remedy = f"{value:g}, outside [0, 1]; undo the normalisation: it belongs inside the network"
     else:
-        remedy = f"{value:g}, outside [0, 1]; " + ("divide by 255" if high <= 255.0 else "rescale to [0, 1]")
+        divide = 1.5 < high <= 255.0
+        remedy = f"{value:.9g}, outside [0, 1]; " + ("divide by 255" if divide else "clamp or rescale to [0, 1]")
     raise InputError(f"{name} hold at {where} the value {remedy}")
 
 

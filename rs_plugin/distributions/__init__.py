@@ -12,6 +12,9 @@ from rs_plugin.distributions.norm_exponential import (
 )
 from rs_plugin.distributions.parsing import distributions, parse_noise
 
+#: Adds a family under a name, for ``parse_noise`` and the command line in this process.
+register_noise = distributions.register
+
 __all__ = [
     "Gaussian",
     "L1Exponential",
@@ -24,4 +27,5 @@ __all__ = [
     "SmoothingDistribution",
     "distributions",
     "parse_noise",
+    "register_noise",
 ]

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 from torch import Tensor
 
 from rs_plugin.errors import InputError, ParameterError, UnsupportedThreatError
-from rs_plugin.threats import Threat
+from rs_plugin.threats import THREATS, Threat
 
 if TYPE_CHECKING:
     from rs_plugin.distributions.laws.base import ClosedFormLaw, LogRatioLaw
@@ -21,6 +21,8 @@ BLOCK_VALUES = 1 << 17
 
 #: Part of every stored run's key: raised whenever the same generator state would give other draws.
 SAMPLER_VERSION = 2
+
+_CONSTRAINTS = ("positive", "nonnegative", "any")
 
 
 class SmoothingDistribution(ABC):
@@ -43,12 +45,28 @@ class SmoothingDistribution(ABC):
 
     #: Snake-case name, as ``parse_noise`` and the command line spell it.
     name: ClassVar[str]
-    #: Parameter name to ``"positive"`` or ``"nonnegative"``, in the order of the constructor's arguments.
+    #: Parameter name to ``"positive"``, ``"nonnegative"`` or ``"any"``, in the order of the constructor's arguments.
     arg_constraints: ClassVar[dict[str, str]] = {}
     #: Threat models whose worst shift is proven, see above.
     worst_shift_rules: frozenset[Threat] = frozenset()
 
+    def __init_subclass__(cls, **arguments: object) -> None:
+        super().__init_subclass__(**arguments)
+        changed = _provider(cls, ("_sample", "_begin", "_finish", "_log_prob"))
+        proven = _provider(cls, ("log_ratio_law", "closed_form_law", "simplified", "worst_shift_rules"))
+        if proven is not SmoothingDistribution and changed is not proven and issubclass(changed, proven):
+            raise ParameterError(
+                f"{cls.__name__} draws or weighs its noise in a way of its own, but takes over what is proven for "
+                f"{proven.__name__}; derive it from SmoothingDistribution and declare what holds for it"
+            )
+
     def __init__(self, **parameters: float) -> None:
+        kind = type(self)
+        if not isinstance(getattr(kind, "name", None), str):
+            raise ParameterError(f"{kind.__name__} has no name; set name = '...', as parse_noise is to spell it")
+        _check_known(kind, "arg_constraints", kind.arg_constraints.values(), _CONSTRAINTS)
+        if isinstance(rules := kind.worst_shift_rules, frozenset | set | list | tuple):
+            _check_known(kind, "worst_shift_rules", rules, THREATS)
         self._parameters = {key: _checked(key, value, self.arg_constraints) for key, value in parameters.items()}
 
     # What a family writes -----------------------------------------------------------------------------------------
@@ -234,6 +252,16 @@ def worst_shift(threat: Threat, radius: float, dim: int) -> Tensor:
     shift = torch.zeros(dim, dtype=torch.float64)
     shift[0] = radius
     return shift
+
+
+def _check_known(kind: type, attribute: str, values: Iterable[str], known: Sequence[str]) -> None:
+    if unknown := sorted(set(values) - set(known)):
+        raise ParameterError(f"{kind.__name__}.{attribute} has {unknown[0]!r}; known: {', '.join(known)}")
+
+
+def _provider(cls: type, names: Sequence[str]) -> type:
+    """Return the most derived class that defines one of the attributes."""
+    return next(base for base in cls.__mro__ if any(name in vars(base) for name in names))
 
 
 def check_scale(noise: SmoothingDistribution, scale: float, power: float) -> None:

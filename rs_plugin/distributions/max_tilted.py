@@ -89,14 +89,29 @@ class MaxTiltedExponential(SmoothingDistribution):
         gain = special.gammaln(high) - special.gammaln(low)
         return np.asarray(np.exp(gain + log_gammainc(high, log_x) - log_gammainc(low, log_x)))
 
+    def _sum_of_powers(self, dim: int) -> float:
+        """Return ``E Σ|z_i|^power = scale (d - k) / power``.
+
+        The tilt is homogeneous, so the sum over ``scale`` is Gamma((d - k) / power) as under ``‖z‖^{-k}`` of any norm.
+        """
+        self.check_dim(dim)
+        return (dim - self.k) / self.power * self.scale
+
     def second_moment(self, dim: int) -> float:
-        """Return ``E‖z‖₂² / d = E[m² + (d-1) E(x² | |x| <= m)] / d``, in squared input units."""
+        """Return ``E‖z‖₂² / d = E[m² + (d-1) E(x² | |x| <= m)] / d``, in squared input units.
+
+        At power 2 this is the mean of a gamma law, without quadrature.
+        """
+        if self.power == 2.0:
+            return self._sum_of_powers(dim) / dim
         law = self.radial_law(dim)
         values = law.nodes**2 + (dim - 1) * self._truncated_moment(2.0, law.log_nodes)
         return law.mean(values) / dim * self.length_scale**2
 
     def mean_norm(self, threat: Threat, dim: int) -> float:
         """Return ``E‖z‖`` in the norm of ``threat``, in input units; for L2 with ``power = 2`` only."""
+        if threat == "L1" and self.power == 1.0:
+            return self._sum_of_powers(dim)
         law = self.radial_law(dim)
         if threat == "Linf":
             return law.mean(law.nodes) * self.length_scale

@@ -63,7 +63,7 @@ class NormExponential(SmoothingDistribution):
 
     def __init__(self, norm: float, power: float, k: float, scale: float) -> None:
         super().__init__(norm=norm, power=power, k=k, scale=scale)
-        self._set_up(norm, power, k, scale)
+        self._set_up(self._parameters["norm"], power, k, scale)
 
     def _set_up(self, norm: float, power: float, k: float, scale: float) -> None:
         if norm not in _PROVEN:
@@ -88,8 +88,10 @@ class NormExponential(SmoothingDistribution):
     def _radial_moment(self, order: float, dim: int) -> float:
         """Return ``E‖z‖^order = scale^{order/power} Γ((d-k+order)/power) / Γ((d-k)/power)``."""
         self.check_dim(dim)
-        shape = (dim - self.k) / self.power
-        log_ratio = special.gammaln(shape + order / self.power) - special.gammaln(shape)
+        shape, step = (dim - self.k) / self.power, order / self.power
+        if step in (1.0, 2.0):  # Γ(a + 1) = a Γ(a) is exact, where the difference of two large logarithms is not
+            return float(shape * (shape + 1.0) ** (step - 1.0) * self.scale**step)
+        log_ratio = special.gammaln(shape + step) - special.gammaln(shape)
         return float(math.exp(log_ratio) * self.length_scale**order)
 
     def second_moment(self, dim: int) -> float:

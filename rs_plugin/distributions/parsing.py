@@ -11,6 +11,7 @@ from rs_plugin.errors import ParameterError
 from rs_plugin.registry import Registry
 
 _ROOM = "rs_plugin.distributions"
+_VARIADIC = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
 
 
 def _is_distribution(target: object) -> bool:
@@ -36,9 +37,12 @@ def parse_noise(text: str) -> SmoothingDistribution:
     MixedNorm(k=50, sigma=0.5)
 
     Raises:
-        ParameterError: the text is not ``name(parameter=number, …)``, or a number is out of range.
+        ParameterError: the text is not ``name(parameter=number, …)``, a parameter is unknown or missing, or a number is
+            out of range.
         UnknownNameError: no family has that name.
     """
+    if not isinstance(text, str):
+        raise ParameterError(f"noise must be text such as 'gaussian(sigma=0.5)', not {text!r}")
     try:
         call = ast.parse(text.strip(), mode="eval").body
     except (SyntaxError, ValueError, MemoryError, RecursionError):  # the last two: nested too deeply
@@ -51,16 +55,22 @@ def parse_noise(text: str) -> SmoothingDistribution:
     named = {str(keyword.arg): _number(keyword.value, text) for keyword in call.keywords}
     if len(named) < len(call.keywords):
         raise ParameterError(f"noise {text!r} gives a parameter twice")
-    signature = inspect.signature(family)
-    try:
-        signature.bind(*positional, **named)
-    except TypeError as error:
-        raise ParameterError(f"noise {text!r}: {error}; it is written {call.func.id}{_plain(signature)}") from None
+    if fault := _misfit(inspect.signature(family), positional, named):
+        written = ", ".join(f"{name}=..." for name in inspect.signature(family).parameters)
+        raise ParameterError(f"noise {text!r} {fault}; it is written {call.func.id}({written})")
     return family(*positional, **named)
 
 
-def _plain(signature: inspect.Signature) -> str:
-    return "(" + ", ".join(f"{name}=..." for name in signature.parameters) + ")"
+def _misfit(signature: inspect.Signature, positional: list[float], named: dict[str, float]) -> str:
+    """Return what keeps a constructor from taking the parameters, "" where nothing does."""
+    try:
+        given = signature.bind_partial(*positional, **named).arguments  # unknown ones first: the likelier slip
+    except TypeError as error:
+        unknown = [name for name in named if name not in signature.parameters]
+        return f"gives the unknown parameter {unknown[0]!r}" if unknown else f"has {error}"
+    needed = [name for name, p in signature.parameters.items() if p.default is p.empty and p.kind not in _VARIADIC]
+    missing = [name for name in needed if name not in given]
+    return f"lacks {' and '.join(map(repr, missing))}" if missing else ""
 
 
 def _number(node: ast.expr, text: str) -> float:

@@ -8,6 +8,7 @@
 * ``arguments``, ``search``: checks of the arguments, and root finders that return the safe end.
 """
 
+from rs_plugin.estimation.arguments import check_alpha
 from rs_plugin.estimation.budget import AlphaBudget
 from rs_plugin.estimation.intervals import (
     clopper_pearson_lower,
@@ -20,18 +21,17 @@ from rs_plugin.estimation.sequential import (
     confidence_sequence,
     excludes_below,
     least_trials_anytime,
-    log_mixture,
     log_truncated_mixture,
     look_schedule,
     wald_limit,
 )
-from rs_plugin.estimation.votes import VoteBound, bound_anytime, bound_fixed, select_class
+from rs_plugin.estimation.votes import VoteBound, bound_fixed, select_class
 
 __all__ = [
     "AlphaBudget",
     "VoteBound",
-    "bound_anytime",
     "bound_fixed",
+    "check_alpha",
     "clopper_pearson_lower",
     "clopper_pearson_upper",
     "confidence_sequence",
@@ -39,7 +39,6 @@ __all__ = [
     "excludes_below",
     "least_trials",
     "least_trials_anytime",
-    "log_mixture",
     "log_truncated_mixture",
     "look_schedule",
     "lower_sequence",

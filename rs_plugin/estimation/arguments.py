@@ -7,6 +7,7 @@ successes than trials, NaN, a failure probability outside its range.
 from __future__ import annotations
 
 import math
+import reprlib
 from typing import Any, Final, TypeAlias
 
 import numpy as np
@@ -54,10 +55,10 @@ def check_positive_count(name: str, value: int) -> int:
     Raises:
         ParameterError: Anything else.
     """
-    count = check_counts(name, value)
-    if count.ndim or count < 1:
-        raise ParameterError(f"{name} = {value!r}; give one whole number, at least 1")
-    return int(count)
+    number = _as_float(value)
+    if number is None or not (number >= 1.0 and number % 1.0 == 0.0):
+        raise ParameterError(f"{name} must be one whole number of at least 1, not {shown(value)}")
+    return int(check_counts(name, value))
 
 
 def check_pair(successes: ArrayLike, trials: ArrayLike) -> tuple[IntArray, IntArray]:
@@ -79,15 +80,16 @@ def check_pair(successes: ArrayLike, trials: ArrayLike) -> tuple[IntArray, IntAr
 
 
 def check_alpha(alpha: float, name: str = "alpha") -> float:
-    """Return a failure probability as a float.
+    """Return a failure probability as a float; the one check of it in the package.
 
     Raises:
         ParameterError: Not a single number, NaN, or outside ``[MIN_ALPHA, 1)``.
     """
-    value = check_number(name, alpha)
-    if not MIN_ALPHA <= value < 1.0:
+    value = _as_float(alpha)
+    if value is None or not MIN_ALPHA <= value < 1.0:
         raise ParameterError(
-            f"{name} = {value} is outside ({MIN_ALPHA:g}, 1); give a failure probability such as 0.001"
+            f"{name} must lie between 0 and 1, not {shown(alpha)}; give a failure probability such as 0.001, at least "
+            f"{MIN_ALPHA:g}"
         )
     return value
 
@@ -101,7 +103,20 @@ def check_probabilities(name: str, value: ArrayLike) -> FloatArray:
     array = _array(name, value, "numbers in [0, 1]")
     unfit = ~((array >= 0.0) & (array <= 1.0))
     if unfit.any():
-        raise ParameterError(f"{name} = {array[unfit].flat[0]} is outside [0, 1]; give probabilities")
+        raise ParameterError(f"{name} must lie in [0, 1], not {array[unfit].flat[0]}")
+    return array.astype(np.float64)
+
+
+def check_not_negative(name: str, value: ArrayLike) -> FloatArray:
+    """Return numbers that are 0 or more, infinity included, as float64.
+
+    Raises:
+        ParameterError: Not numbers, NaN, or negative.
+    """
+    array = _array(name, value, "numbers of 0 or more")
+    unfit = ~(array >= 0.0)
+    if unfit.any():
+        raise ParameterError(f"{name} must be 0 or more, not {array[unfit].flat[0]}")
     return array.astype(np.float64)
 
 
@@ -138,20 +153,32 @@ def check_number(name: str, value: float) -> float:
     Raises:
         ParameterError: Not a single number, or NaN.
     """
-    try:
-        number = float(value)
-    except (TypeError, ValueError) as error:
-        raise ParameterError(f"{name} = {value!r} is not a number; give one float") from error
-    if math.isnan(number):
-        raise ParameterError(f"{name} is NaN; give one float")
+    number = _as_float(value)
+    if number is None or math.isnan(number):
+        raise ParameterError(f"{name} must be a number, not {shown(value)}; give one float")
     return number
+
+
+def shown(value: object) -> str:
+    """Return a value as messages show it: one short line, whatever it is."""
+    return " ".join(reprlib.repr(value).split())
+
+
+def _as_float(value: Any) -> float | None:
+    """Return one number as a float, None for anything else: text and truth values are no numbers here."""
+    if isinstance(value, str | bytes | bool | np.bool_):
+        return None
+    try:
+        return None if np.ndim(value) else float(value)
+    except (TypeError, ValueError, OverflowError):
+        return None
 
 
 def _array(name: str, value: ArrayLike, wanted: str) -> NDArray[Any]:
     try:
         array: NDArray[Any] = np.asarray(value)
-    except (TypeError, ValueError) as error:
-        raise ParameterError(f"{name} is not an array: {error}; give {wanted}") from error
+    except (TypeError, ValueError, RuntimeError):  # ragged lists; tensors of another device, or with a gradient
+        raise ParameterError(f"{name} must be an array of {wanted}, not {shown(value)}") from None
     if array.dtype.kind not in "iuf":
-        raise ParameterError(f"{name} has type {array.dtype}; give {wanted}")
+        raise ParameterError(f"{name} must be {wanted}, not {shown(value)} of type {array.dtype}")
     return array

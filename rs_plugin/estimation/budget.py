@@ -10,7 +10,7 @@ from typing import Final
 import numpy as np
 
 from rs_plugin.errors import ParameterError
-from rs_plugin.estimation.arguments import check_alpha, check_number, check_positive_count
+from rs_plugin.estimation.arguments import check_alpha, check_number
 
 #: What a Monte-Carlo certificate gets unless told: its draws are cheap, no network is evaluated on them.
 CERTIFICATE_SHARE: Final = 0.1
@@ -68,21 +68,6 @@ class AlphaBudget:
         """What is left for the votes, rounded down: the two shares never exceed the total."""
         exact = Fraction(self.total) - Fraction(self.certificate)
         return _float_down(exact)
-
-    def certificate_each(self, evaluations: int) -> float:
-        """Return what each of several Monte-Carlo evaluations of one image may spend (union bound), rounded down.
-
-        A search over radii spends it once per radius. One curve shared by all images is one evaluation, but when it
-        fails it fails for all of them at once.
-
-        Args:
-            evaluations: Number of evaluations, decided beforehand, at least 1.
-
-        Raises:
-            ParameterError: ``evaluations`` is not a whole number above 0.
-        """
-        count = check_positive_count("evaluations", evaluations)
-        return _float_down(Fraction(self.certificate) / count)
 
 
 def _float_down(exact: Fraction) -> float:

@@ -26,7 +26,6 @@ from rs_plugin.estimation.arguments import (
     BoolArray,
     FloatArray,
     IntArray,
-    broadcast_shape,
     check_alpha,
     check_counts,
     check_pair,
@@ -65,18 +64,14 @@ def clopper_pearson_lower(successes: ArrayLike, trials: ArrayLike, alpha: float)
         >>> round(clopper_pearson_lower(990, 1000, 0.001), 6)
         0.976036
     """
-    s, n = check_pair(successes, trials)
-    level = check_alpha(alpha)
-    shape = broadcast_shape(successes=s, trials=n)
-    target = level * (1.0 - _TAIL_MARGIN)
-    interior = np.broadcast_to((s > 0) & (s < n), shape)
-    safe_s, safe_n = np.where(interior, s, 1), np.where(interior, n, 2)
+    s, n, level, interior = _prepared(successes, trials, alpha)
+    inner_s, inner_n = np.where(interior, s, 1), np.where(interior, n, 2)
 
     def excluded(q: FloatArray) -> BoolArray:
-        return np.asarray(special.betainc(safe_s, safe_n - safe_s + 1, q) <= target)
+        return np.asarray(special.betainc(inner_s, inner_n - inner_s + 1, q) <= level * (1.0 - _TAIL_MARGIN))
 
-    bound = bisect_outward(excluded, np.ones(shape), np.zeros(shape))
-    bound = np.where(interior, bound, np.where(np.broadcast_to(s > 0, shape), _root_down(level, n), 0.0))
+    bound = bisect_outward(excluded, np.ones(s.shape), np.zeros(s.shape))
+    bound = np.where(interior, bound, np.where(s > 0, _root_down(level, n), 0.0))
     return bound if bound.ndim else float(bound)
 
 
@@ -101,18 +96,14 @@ def clopper_pearson_upper(successes: ArrayLike, trials: ArrayLike, alpha: float)
     Raises:
         ParameterError: Counts negative, not whole or more successes than trials; ``alpha`` outside (0, 1).
     """
-    s, n = check_pair(successes, trials)
-    level = check_alpha(alpha)
-    shape = broadcast_shape(successes=s, trials=n)
-    target = level * (1.0 - _TAIL_MARGIN)
-    interior = np.broadcast_to((s > 0) & (s < n), shape)
-    safe_s, safe_n = np.where(interior, s, 1), np.where(interior, n, 2)
+    s, n, level, interior = _prepared(successes, trials, alpha)
+    inner_s, inner_n = np.where(interior, s, 1), np.where(interior, n, 2)
 
     def excluded(q: FloatArray) -> BoolArray:
-        return np.asarray(special.betaincc(safe_s + 1, safe_n - safe_s, q) <= target)
+        return np.asarray(special.betaincc(inner_s + 1, inner_n - inner_s, q) <= level * (1.0 - _TAIL_MARGIN))
 
-    bound = bisect_outward(excluded, np.zeros(shape), np.ones(shape))
-    bound = np.where(interior, bound, np.where(np.broadcast_to(s < n, shape), _root_complement_up(level, n), 1.0))
+    bound = bisect_outward(excluded, np.zeros(s.shape), np.ones(s.shape))
+    bound = np.where(interior, bound, np.where(s < n, _root_complement_up(level, n), 1.0))
     return bound if bound.ndim else float(bound)
 
 
@@ -180,6 +171,12 @@ def multiclass_bounds(votes: ArrayLike, selected: ArrayLike, alpha: float) -> tu
     rest = 1.0 - p_a
     rest = np.where(1.0 - rest > p_a, np.nextafter(rest, 2.0), rest)
     return p_a, np.minimum(p_b, rest)
+
+
+def _prepared(successes: ArrayLike, trials: ArrayLike, alpha: float) -> tuple[IntArray, IntArray, float, BoolArray]:
+    """Return both counts in their common shape, the checked ``alpha``, and where ``0 < s < n``: no closed form."""
+    s, n = np.broadcast_arrays(*check_pair(successes, trials))
+    return s, n, check_alpha(alpha), np.asarray((s > 0) & (s < n))
 
 
 def _root_down(alpha: float, trials: IntArray) -> FloatArray:

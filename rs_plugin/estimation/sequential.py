@@ -47,29 +47,6 @@ _TAIL_MARGIN: Final = 1e-9
 _SMALLEST_TAIL: Final = 1e-290
 
 
-def log_mixture(successes: ArrayLike, trials: ArrayLike, q: ArrayLike) -> FloatArray:
-    """Log of the uniform mixture's likelihood ratio against ``q``, rounded down.
-
-    ``log M(q) = log B(1 + s, 1 + n - s) - s log q - (n - s) log(1 - q)``. Convex in ``q``, at its least, at most 0, at
-    ``q = s/n``. It is no test of ``p <= q``: it grows as well when ``p`` lies far below ``q``.
-
-    Args:
-        successes: ``s``, integers of shape ``(...)``.
-        trials: ``n``, broadcast against ``s``.
-        q: Probabilities in [0, 1], broadcast against both; ``inf`` where the data are impossible at ``q``.
-
-    Returns:
-        Array of the broadcast shape (0-d for scalars). The shortfall grows with ``n``: 4e-7 at n = 1e7.
-
-    Raises:
-        ParameterError: Counts not allowed, ``q`` outside [0, 1], shapes that do not broadcast.
-    """
-    s, n = check_pair(successes, trials)
-    points = check_probabilities("q", q)
-    broadcast_shape(successes=s, trials=n, q=points)
-    return _log_mixture(s, n, points)
-
-
 def log_truncated_mixture(successes: ArrayLike, trials: ArrayLike, threshold: ArrayLike) -> FloatArray:
     """Log of the mixture over ``theta`` uniform on ``(p*, 1)``, against ``p*``, rounded down.
 
@@ -265,7 +242,12 @@ def log_evidence(alpha: float) -> float:
 
 
 def _log_mixture(s: IntArray, n: IntArray, q: FloatArray) -> FloatArray:
-    """``log_mixture`` of checked arguments, by ``1 / B(1 + s, 1 + n - s) = (n + 1) C(n, s)``."""
+    """Log of the uniform mixture's likelihood ratio against ``q``, of checked arguments, rounded down.
+
+    ``log M(q) = log B(1 + s, 1 + n - s) - s log q - (n - s) log(1 - q)``, with ``1 / B = (n + 1) C(n, s)``; ``inf``
+    where the data are impossible at ``q``. Convex in ``q``, at its least, at most 0, at ``q = s/n``. It is no test of
+    ``p <= q``: it grows as well when ``p`` lies far below ``q``. The shortfall grows with ``n``: 4e-7 at n = 1e7.
+    """
     with np.errstate(divide="ignore"):
         at_q = special.xlogy(s, q), special.xlog1py(n - s, -q)
     impossible = np.isinf(at_q[0]) | np.isinf(at_q[1])

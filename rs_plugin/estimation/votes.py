@@ -11,7 +11,6 @@ from numpy.typing import ArrayLike
 from rs_plugin.errors import ParameterError
 from rs_plugin.estimation.arguments import FloatArray, IntArray, check_alpha, check_counts, check_probabilities
 from rs_plugin.estimation.intervals import clopper_pearson_lower
-from rs_plugin.estimation.one_sided import lower_sequence
 
 DIRECTIONS: Final = ("lower", "upper")
 
@@ -44,26 +43,6 @@ class VoteBound:
         )
         if self.direction not in DIRECTIONS:
             raise ParameterError(f"direction = {self.direction!r}; give one of {', '.join(DIRECTIONS)}")
-
-    def tighten(self, other: VoteBound) -> VoteBound:
-        """Return the tighter of two bounds of the same probabilities; their failure probabilities add up.
-
-        Raises:
-            ParameterError: The directions or the shapes differ, or the failure probabilities reach 1 together.
-        """
-        if other.direction != self.direction:
-            raise ParameterError(
-                f"a {self.direction} and a {other.direction} bound do not combine; give bounds of one direction"
-            )
-        if other.value.shape != self.value.shape:
-            raise ParameterError(f"bounds of shapes {self.value.shape} and {other.value.shape}; give the same images")
-        tighter = np.maximum if self.direction == "lower" else np.minimum
-        return VoteBound(
-            tighter(self.value, other.value),
-            self.direction,
-            self.failure_probability + other.failure_probability,
-            f"{self.method} and {other.method}",
-        )
 
 
 def select_class(selection_votes: ArrayLike) -> IntArray:
@@ -103,26 +82,6 @@ def bound_fixed(selection_votes: ArrayLike, votes: ArrayLike, alpha: float) -> t
     selected, successes, trials = _two_stages(selection_votes, votes)
     value = np.asarray(clopper_pearson_lower(successes, trials, alpha))
     return selected, VoteBound(value, "lower", alpha, "Clopper-Pearson")
-
-
-def bound_anytime(selection_votes: ArrayLike, votes: ArrayLike, alpha: float) -> tuple[IntArray, VoteBound]:
-    """Two-stage bound that holds when the number of ``votes`` was chosen by looking at them.
-
-    As ``bound_fixed``, with the lower confidence sequence of the uniform mixture (Ville 1939; Robbins 1970).
-
-    Args:
-        selection_votes: Counts of the ``n0`` selection draws, shape ``(..., classes)``; ``n0`` fixed beforehand.
-        votes: Counts of the other draws, same shape.
-        alpha: Failure probability per image, over all times, in (0, 1).
-
-    Returns:
-        Class indices of shape ``(...)`` and lower bounds of their probabilities.
-
-    Raises:
-        ParameterError: Counts not allowed, shapes that differ, the same array given twice, ``alpha`` outside (0, 1).
-    """
-    selected, successes, trials = _two_stages(selection_votes, votes)
-    return selected, VoteBound(lower_sequence(successes, trials, alpha), "lower", alpha, "lower confidence sequence")
 
 
 def _check_votes(name: str, votes: ArrayLike) -> IntArray:

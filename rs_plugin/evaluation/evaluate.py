@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
@@ -20,16 +19,17 @@ from rs_plugin.distributions.base import SAMPLER_VERSION
 from rs_plugin.errors import InputError, ParameterError, UncertifiableRadiusWarning, UnknownNameError
 from rs_plugin.estimation import (
     AlphaBudget,
+    check_alpha,
     exceeds,
     least_trials,
     least_trials_anytime,
     look_schedule,
     select_class,
 )
-from rs_plugin.evaluation.fingerprint import model_fingerprint, run_key
+from rs_plugin.evaluation.fingerprint import model_fingerprint, noise_fingerprint, run_key
 from rs_plugin.evaluation.results import Run
 from rs_plugin.evaluation.store import SCHEMA_VERSION, ImageVotes, VoteStore
-from rs_plugin.smoothing import SmoothedClassifier, certificate_generator, check_budget
+from rs_plugin.smoothing import SmoothedClassifier, certificate_generator, check_draws, check_significance
 from rs_plugin.streams import CHUNK, Stream
 from rs_plugin.threats import parse_threat
 from rs_plugin.voting import DrawRange, VoteCounter, block_rows, single_threaded
@@ -37,6 +37,7 @@ from rs_plugin.voting import DrawRange, VoteCounter, block_rows, single_threaded
 Stopping = Literal["fixed", "anytime"]
 Progress = Callable[[int, int], None]
 
+_DEVICES: Final = ("cpu", "cuda")
 _COMMIT_SECONDS: Final = 0.5
 _GROWTH: Final = 1.25  # of the number of draws between looks
 
@@ -85,7 +86,7 @@ def evaluate(
         UnknownNameError: an unknown data set, subset, threat model, method or stopping rule.
         ParameterError: draws, alpha, radii or parameters of the noise out of range.
         UnsupportedThreatError: nothing proves a certificate for the noise and threat model.
-        ModelError: the network does not answer with finite class scores of the right shape.
+        ModelError: the network fails, or does not answer with class scores of the right shape, the highest finite.
         StoreError: the store cannot be used.
 
     Warns:
@@ -96,7 +97,8 @@ def evaluate(
     threat = parse_threat(threat_model)
     if stopping not in ("fixed", "anytime"):
         raise UnknownNameError(f"unknown stopping rule {stopping!r}; known: fixed, anytime")
-    check_budget(n0, n, alpha)
+    check_draws(n0, n)
+    check_alpha(alpha)
     listed = check_radii(radii)
     if workers is not None and (isinstance(workers, bool) or not isinstance(workers, int) or workers < 1):
         raise ParameterError(f"workers must be a positive whole number, not {workers!r}")
@@ -108,7 +110,9 @@ def evaluate(
         raise InputError(f"{data.name!r} has {data.num_classes} classes, the model {model.num_classes}")
     if device is not None:
         model = _moved(model, device)
+    noise_print = noise_fingerprint(model.noise, data.dim, model.device)
     budget, radii_of = budgeted_certificate(model, threat, data.dim, method, alpha, seed)
+    check_significance(n, budget.votes, stopping)
     required = np.atleast_1d(radii_of.required_probability(listed))
     warn_uncertifiable(listed, required, n, budget.votes, cast(Stopping, stopping))
 
@@ -116,6 +120,7 @@ def evaluate(
     counter = model.counter(data.image_shape, draws)
     counter.count_with_base(data.images[0], 0, seed, [])  # an unusable network is refused before any long work
     config = _config(model, data, subset, n0, n, seed, cast(Stopping, stopping), draws)
+    config["noise_fingerprint"] = noise_print
     if stopping == "anytime":
         config |= {"radii": listed, "threat_model": threat, "method": radii_of.method, "alpha": alpha}
     key = run_key(config)
@@ -148,7 +153,10 @@ def _chosen_images(dataset: str | Dataset, subset: str | None, n_examples: int |
 
 def _moved(model: SmoothedClassifier, device: str | torch.device) -> SmoothedClassifier:
     try:
-        return model.to(torch.device(device))
+        target = torch.device(device)
+        if target.type not in _DEVICES:
+            raise RuntimeError(f"noise is drawn on {' and '.join(_DEVICES)} devices only")
+        return model.to(target)
     except (RuntimeError, AssertionError, TypeError) as error:  # torch's own, several lines long
         reason = (str(error).splitlines() or [""])[0]
         raise ParameterError(f"device {str(device)!r} cannot be used here: {reason}") from error
@@ -200,12 +208,12 @@ def warn_uncertifiable(
             need = least_trials_anytime(float(p), alpha, test=exceeds)
         if need is None or need > n:
             could = "no practical number of draws could" if need is None else f"n >= {need} could"
-            warnings.warn(
+            needs = f"{p:.6g}" if f"{p:.6g}" != "1" else f"1 - {1.0 - p:.2g}"
+            text = (
                 f"n = {n} draws at alpha = {alpha:g} cannot certify radius {radius:g}, whatever the votes: it needs a "
-                f"probability above {p:.6g}; {could}",
-                UncertifiableRadiusWarning,
-                stacklevel=3,
+                f"probability above {needs}; {could}"
             )
+            warnings.warn(UncertifiableRadiusWarning(text, radius, float(p), need), stacklevel=3)
 
 
 class _Work:
@@ -237,6 +245,10 @@ class _Work:
             votes = self._until_decided(image, index, int(select_class(selection)))
         label = int(self._data.labels[position])
         return ImageVotes(index, label, base, selection, votes, time.perf_counter() - start)
+
+    def stop(self) -> None:
+        """Make all counting end at its next block."""
+        self._counter.stop()
 
     def _until_decided(self, image: Tensor, index: int, chosen: int) -> np.ndarray[Any, Any]:
         assert self._required is not None
@@ -304,6 +316,9 @@ def _each(work: _Work, todo: list[int], threads: int) -> Iterator[ImageVotes]:
                 finished, waiting = wait(waiting, return_when=FIRST_COMPLETED)
                 for future in finished:
                     yield future.result()
+        except BaseException:
+            work.stop()  # an interruption does not wait for whole images
+            raise
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
 
@@ -325,8 +340,8 @@ def _config(
         "model": model_fingerprint(model.base, data.image_shape, model.device),
         "noise": str(model.noise),
         "dataset": data.name,
-        "data_fingerprint": data.fingerprint,
-        "indices": hashlib.sha256(data.indices.cpu().numpy().astype("<i8").tobytes()).hexdigest(),
+        "data_fingerprint": data.collection,
+        "first_image": int(data.indices[0]),
         "subset": subset or "all",
         "images": len(data),
         "image_shape": list(data.image_shape),

@@ -10,11 +10,11 @@ import numpy as np
 from rs_plugin.certificates import certificate
 from rs_plugin.distributions import parse_noise
 from rs_plugin.errors import ParameterError, StoreError
-from rs_plugin.estimation import AlphaBudget
-from rs_plugin.evaluation.evaluate import check_radii
+from rs_plugin.estimation import AlphaBudget, check_alpha
+from rs_plugin.evaluation.evaluate import check_radii, warn_uncertifiable
 from rs_plugin.evaluation.results import Run
 from rs_plugin.evaluation.store import VoteStore
-from rs_plugin.smoothing import certificate_generator, check_budget
+from rs_plugin.smoothing import certificate_generator, check_significance
 from rs_plugin.threats import parse_threat
 
 
@@ -57,17 +57,21 @@ def recertify(
             f"run {key[:12]} of {str(store)!r} holds votes for {len(rows)} of {config['images']} images; finish its "
             f"evaluation first, since an accuracy over the images that happen to be done is not the run's"
         )
-    check_budget(config["n0"], config["n"], alpha)
+    if config["stopping"] not in ("fixed", "anytime"):
+        raise ParameterError(f"run {key[:12]} has stopping rule {config['stopping']!r}, which has no bound here")
+    check_alpha(alpha)
+    listed = check_radii(radii)
     threat = parse_threat(threat_model)
     dim = int(np.prod(config["image_shape"]))
     deterministic = method not in ("dual", "monte_carlo")
     budget = AlphaBudget.split(alpha, deterministic=deterministic)
+    check_significance(config["n"], budget.votes, config["stopping"])
     noise = parse_noise(config["noise"])
     if deterministic:
         radii_of = certificate(noise, threat, dim, method)
     else:
         generator = certificate_generator(config["seed"])
         radii_of = certificate(noise, threat, dim, method, alpha=budget.certificate, generator=generator)
-    if config["stopping"] not in ("fixed", "anytime"):
-        raise ParameterError(f"run {key[:12]} has stopping rule {config['stopping']!r}, which has no bound here")
-    return Run(key, config, rows, radii_of, check_radii(radii), alpha, budget, config["dataset"])
+    required = np.atleast_1d(radii_of.required_probability(listed))
+    warn_uncertifiable(listed, required, config["n"], budget.votes, config["stopping"])
+    return Run(key, config, rows, radii_of, listed, alpha, budget, config["dataset"])

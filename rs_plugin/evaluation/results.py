@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from decimal import ROUND_FLOOR, Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -58,13 +59,21 @@ class Run:
         if self.config["stopping"] == "fixed":
             selection = np.stack([row.selection for row in self._votes])
             counts = np.stack([row.counts for row in self._votes])
-            return fixed_outcomes(selection, counts, labels, self.certificate, self._budget.votes)
+            outcomes = fixed_outcomes(selection, counts, labels, self.certificate, self._budget.votes)
+            return [self._with_listed(outcome) for outcome in outcomes]
         return [
             anytime_outcome(
                 row.selection, row.counts, row.label, self.radii, self.required.tolist(), self._budget.votes
             )
             for row in self._votes
         ]
+
+    def __repr__(self) -> str:
+        """Return what was run and how it came out."""
+        return (
+            f"<Run {self.key[:12]}: {self.certificate.noise}, {self.certificate.threat_model}, {len(self.outcomes)} "
+            f"images of {self.dataset!r}, smoothed accuracy {self.smoothed_accuracy:.1%}>"
+        )
 
     def table(self) -> pd.DataFrame:
         """Return one row per radius.
@@ -77,7 +86,7 @@ class Run:
         import pandas as pd
 
         count = len(self.outcomes)
-        held = np.array([self._held_at(radius, p) for radius, p in zip(self.radii, self.required, strict=True)])
+        held = np.array([sum(o.holds_at(radius) for o in self.outcomes) for radius in self.radii])
         half = _INTERVAL_ALPHA / 2.0
         return pd.DataFrame(
             {
@@ -94,11 +103,15 @@ class Run:
             }
         )
 
-    def _held_at(self, radius: float, required: float) -> int:
-        """Count the images certified at a radius: for fixed runs by their bound itself, not by a rounded radius."""
-        if self.config["stopping"] == "fixed":
-            return sum(o.status is Status.CERTIFIED and o.p_lower > required for o in self.outcomes)
-        return sum(o.holds_at(radius) for o in self.outcomes)
+    def _with_listed(self, outcome: Outcome) -> Outcome:
+        """Return the outcome with its radius raised to the largest listed one that its bound proves.
+
+        The radius found by search is rounded down and may fall short of a listed one by that.
+        """
+        if outcome.prediction is None:
+            return outcome
+        proven = [r for r, p in zip(self.radii, self.required, strict=True) if outcome.p_lower > p]
+        return replace(outcome, radius=max([outcome.radius, *proven]))
 
     def records(self) -> pd.DataFrame:
         """Return one row per image: index, label, prediction, votes, n, p_lower, radius, status, seconds.
@@ -185,6 +198,7 @@ class Run:
                     "p_lower": outcome.p_lower,
                     "radius": _plain(outcome.radius),
                     "status": outcome.status.value,
+                    "seconds": row.seconds,
                 }
                 for row, outcome in zip(self._votes, self.outcomes, strict=True)
             ],

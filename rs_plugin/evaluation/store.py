@@ -88,12 +88,14 @@ class VoteStore:
         self.close()
 
     def add_run(self, key: str, config: dict[str, Any]) -> None:
-        """Note a run, unless it is there already; fails at once where the file cannot be written."""
+        """Note a run, with the largest number of images that was ever asked for; fails where nothing can be written."""
         with self._transaction("write to"):
-            self._connection.execute(
-                "INSERT INTO runs VALUES (?, ?, ?) ON CONFLICT DO NOTHING",
-                (key, json.dumps(config, sort_keys=True), time.time()),
-            )
+            known = self._connection.execute("SELECT config FROM runs WHERE key = ?", (key,)).fetchone()
+            text = json.dumps(config, sort_keys=True)
+            if known is None:
+                self._connection.execute("INSERT INTO runs VALUES (?, ?, ?)", (key, text, time.time()))
+            elif config.get("images", 0) > json.loads(known[0]).get("images", 0):
+                self._connection.execute("UPDATE runs SET config = ? WHERE key = ?", (text, key))
 
     def add_votes(self, key: str, rows: Iterable[ImageVotes]) -> None:
         """Store the votes of images of a run, all or none; an image that is there already is left as it is."""
@@ -146,9 +148,11 @@ class VoteStore:
         """Return the whole key of the one run whose key starts with ``key``."""
         found = [known for known in self.runs() if known.startswith(key)]
         if len(found) != 1:
-            known = ", ".join(name[:12] for name in self.runs()) or "none"
-            what = "no run" if not found else f"{len(found)} runs"
-            raise UnknownNameError(f"{what} of {self._name} begin with {key!r}; runs there: {known}")
+            names = [name[:12] for name in found or self.runs()]
+            listed = ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "") or "none"
+            if found:
+                raise UnknownNameError(f"{len(found)} runs of {self._name} begin with {key!r}: {listed}; give more")
+            raise UnknownNameError(f"no run of {self._name} begins with {key!r}; runs there: {listed}")
         return found[0]
 
     @property

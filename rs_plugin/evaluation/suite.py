@@ -12,8 +12,12 @@ from rs_plugin.smoothing import SmoothedClassifier
 from rs_plugin.threats import Threat
 from rs_plugin.zoo import load_base
 
-#: Root of the second moment per coordinate, in units of pixels in [0, 1].
-RMS: Final = 0.25
+#: The baseline of each threat model, as its network was trained under it; its second moment is that of all.
+BASELINES: Final[dict[Threat, str]] = {
+    "L1": "laplace(b=0.1768)",
+    "L2": "gaussian(sigma=0.25)",
+    "Linf": "gaussian(sigma=0.25)",
+}
 
 #: Radii of each threat model, in input units.
 RADII: Final[dict[Threat, tuple[float, ...]]] = {
@@ -24,7 +28,7 @@ RADII: Final[dict[Threat, tuple[float, ...]]] = {
 
 
 class Entry(NamedTuple):
-    """One run: a threat model, a bundled base network, and a noise given up to its scale."""
+    """One run: a threat model, a bundled base network, and its baseline or a noise given up to its scale."""
 
     threat: Threat
     base: str
@@ -32,17 +36,19 @@ class Entry(NamedTuple):
 
 
 SUITE: Final = (
-    Entry("L1", "digits_laplace_0.25", "laplace(b=1)"),
+    Entry("L1", "digits_laplace_0.25", BASELINES["L1"]),
     Entry("L1", "digits_laplace_0.25", "l1_exponential(k=8, b=1)"),
-    Entry("L2", "digits_gaussian_0.25", "gaussian(sigma=1)"),
+    Entry("L2", "digits_gaussian_0.25", BASELINES["L2"]),
     Entry("L2", "digits_gaussian_0.25", "l2_exponential(k=8, sigma=1)"),
-    Entry("Linf", "digits_gaussian_0.25", "gaussian(sigma=1)"),
+    Entry("Linf", "digits_gaussian_0.25", BASELINES["Linf"]),
     Entry("Linf", "digits_gaussian_0.25", "linf_exponential(k=8, sigma=1)"),
     Entry("Linf", "digits_mixednorm_0.25", "mixed_norm(k=8, sigma=1)"),
 )
 
 
 def smoothed(entry: Entry, dim: int) -> SmoothedClassifier:
-    """Return the smoothed classifier of an entry, its noise scaled to the common second moment."""
-    noise = parse_noise(entry.noise).with_second_moment(RMS**2, dim)
+    """Return the smoothed classifier of an entry: the baseline as it is, another noise with its second moment."""
+    baseline, noise = parse_noise(BASELINES[entry.threat]), parse_noise(entry.noise)
+    if noise != baseline:
+        noise = noise.with_second_moment(baseline.second_moment(dim), dim)
     return SmoothedClassifier(load_base(entry.base), noise, 10)

@@ -31,7 +31,8 @@ def caption(runs: Sequence[Run]) -> str:
     lines = [
         f"Certified accuracy in % of {len(first.outcomes)} images of {first.dataset!r}; {draws},",
         f"alpha = {first.alpha:g} per image, stopping {config['stopping']}. base: the network without noise;",
-        "smth: the smoothed classifier on clean images; abst: abstentions, never right.",
+        "smth: the smoothed classifier on clean images; abst: abstentions, never right;",
+        "percentages are rounded down.",
     ]
     spent = max(run.certificate.failure_probability for run in runs)
     if spent > 0:
@@ -56,6 +57,18 @@ def short_radius(radius: float) -> str:
     """
     rounded = Context(prec=6, rounding=ROUND_FLOOR).create_decimal(repr(float(radius)))
     return f"{rounded.normalize(Context(prec=6)):f}" if Decimal("1e-4") <= rounded < 10**6 else f"{float(rounded):g}"
+
+
+def short_noise(noise: str, room: int = _WIDTH) -> str:
+    """Return the text of a noise with its numbers to four digits, cut where even that is too long.
+
+    >>> short_noise("l2_exponential(k=8, sigma=0.2672612419124244)")
+    'l2_exponential(k=8, sigma=0.2673)'
+    """
+    name, _, rest = noise.rstrip(")").partition("(")
+    parts = [part.partition("=") for part in rest.split(", ") if part]
+    text = f"{name}({', '.join(f'{key}={float(value):.4g}' for key, _, value in parts)})"
+    return text if len(text) <= room else text[: room - 1] + "…"
 
 
 def _parts(radii: Sequence[float]) -> list[list[float]]:
@@ -84,14 +97,6 @@ def _block(threat: str, shown: Sequence[float], runs: Sequence[Run]) -> str:
     title = f"{threat} radius"
     lines = [title.ljust(room) + "".join(" " + cell.rjust(w) for cell, w in zip(head, widths, strict=True))]
     for run, row in zip(runs, rows, strict=True):
-        name = _short(str(run.certificate.noise), room)
+        name = short_noise(str(run.certificate.noise), room)
         lines.append(name.ljust(room) + "".join(" " + cell.rjust(w) for cell, w in zip(row, widths, strict=True)))
     return "\n".join(lines)
-
-
-def _short(noise: str, room: int) -> str:
-    """Return the noise with its numbers to four digits, cut where even that is too long."""
-    name, _, rest = noise.rstrip(")").partition("(")
-    parts = [part.partition("=") for part in rest.split(", ") if part]
-    text = f"{name}({', '.join(f'{key}={float(value):.4g}' for key, _, value in parts)})"
-    return text if len(text) <= room else text[: room - 1] + "…"

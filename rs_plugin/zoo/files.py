@@ -29,7 +29,7 @@ def save_model(model: nn.Module, card: ModelCard, folder: str | Path) -> Path:
         ParameterError: the folder cannot be written.
     """
     content = weights_bytes(model)
-    _check_sum(content, card, f"the weights of {card.name!r}", "make a new card for these weights")
+    _check_sum(content, card, f"the network to be saved as {card.name!r}", "make a new card for these weights")
     path = Path(folder) / f"{card.name}.json"
     try:
         write_whole(path.with_suffix(".safetensors"), content)
@@ -66,7 +66,7 @@ def load_saved(path: str | Path) -> tuple[nn.Module, ModelCard]:
         content = weights.read_bytes()
     except OSError as error:
         raise ParameterError(f"cannot read the weights of {card.name!r}: {error}; they lie beside the card") from None
-    _check_sum(content, card, str(weights), f"restore the file (reinstall), or train it again with: {card.command}")
+    _check_sum(content, card, f"the file {weights.name}", "reinstall, or train it again by the card's command")
     model = build_network(card.architecture, card.num_classes)
     try:
         model.load_state_dict(safetensors.torch.load(content))
@@ -89,4 +89,5 @@ def write_whole(path: Path, content: bytes) -> None:
 def _check_sum(content: bytes, card: ModelCard, what: str, remedy: str) -> None:
     found = hashlib.sha256(content).hexdigest()
     if found != card.sha256:
-        raise ChecksumError(f"{what}: sha256 is {found}, the card says {card.sha256}; {remedy}")
+        sums = f"sha256 {found[:12]}…, on the card {card.sha256[:12]}…"
+        raise ChecksumError(f"{what} is not what its card describes ({sums}); {remedy}")

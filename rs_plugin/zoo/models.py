@@ -7,6 +7,7 @@ from typing import Final
 
 from torch import nn
 
+from rs_plugin.errors import ParameterError
 from rs_plugin.registry import Registry
 from rs_plugin.zoo.card import ModelCard
 from rs_plugin.zoo.files import load_card, load_saved
@@ -43,4 +44,17 @@ def load_base(name: str | Path) -> nn.Module:
         ModelError: the weights do not fit the architecture.
         ParameterError: a file is missing, or is not a model card.
     """
-    return load_saved(name if Path(name).suffix == ".json" else models.get(str(name)))[0]
+    return load_saved(card_path(name))[0]
+
+
+def card_path(name: str | Path) -> Path:
+    """Return the path of a model's card, from its name or from that path.
+
+    Raises:
+        UnknownNameError: no model has that name.
+        ParameterError: the path of the weights was given.
+    """
+    path = Path(name)
+    if path.suffix == ".safetensors":
+        raise ParameterError(f"model {str(name)!r} is a file of weights; give the card (.json) beside it")
+    return path if path.suffix == ".json" else models.get(str(name))

@@ -18,8 +18,8 @@ from rs_plugin.distributions.laws.max_tilted import MaxTiltedLaw
 P = np.array([0.51, 0.6, 0.75, 0.9, 0.99, 0.9999])
 DIMS = (1, 2, 3, 5, 64, 3072, 150528)
 
-#: The final tails are asked for to 1e-10 and enter twice, and a rough ``τ`` may cost 3e-9.
-CLOSE = 5e-9
+#: The final tails are asked for to 1e-9 and enter twice, and the last ``τ`` may cost a third of that.
+CLOSE = 2.4e-9
 
 
 @pytest.mark.parametrize("dim", DIMS)
@@ -33,8 +33,8 @@ def test_the_closed_forms(noise: NormExponential, threat: str, dim: int) -> None
     assert (below >= -1e-13).all() and (below <= 2e-8).all()
     lam = np.geomspace(0.01, 100, 6)
     above = exact.discrepancy(lam, radius) - closed.discrepancy(lam, radius)
-    # Tails to 1e-10, multiplied by λ on one side.
-    assert (np.abs(above) <= 1e-9 * (1 + lam)).all()
+    # Tails to 1e-9, one of them multiplied by λ, each rounded down by as much as it may be off.
+    assert (np.abs(above) <= 2e-9 * (1 + lam)).all()
 
 
 @pytest.mark.parametrize("dim", [2, 5, 3072])
@@ -45,8 +45,8 @@ def test_the_closed_forms(noise: NormExponential, threat: str, dim: int) -> None
 def test_small_k(make: type, threat: str, dim: int) -> None:
     radius = certificate(make(0, 0.5), threat, dim, "exact").radius(0.9)
     near = certificate(make(1e-9, 0.5), threat, dim).required_probability(radius)
-    # p* changes by O(k); the rest is the accuracy of either.
-    assert near == pytest.approx(certificate(make(0, 0.5), threat, dim, "exact").required_probability(radius), abs=1e-7)
+    # p* changes by O(k), whose log(m'/m) is of the order of 1; the rest is the accuracy of either.
+    assert near == pytest.approx(certificate(make(0, 0.5), threat, dim, "exact").required_probability(radius), abs=5e-9)
 
 
 @pytest.mark.parametrize("dim", [2, 3, 4, 5, 8, 20, 64, 784, 3072])
@@ -103,7 +103,7 @@ def discrepancy_by_quad(k: float, dim: int, radius: float, lam: float) -> float:
 @pytest.mark.parametrize("lam", [0.7, 1.3, 6.0])
 def test_maximum_norm_by_its_definition(lam: float) -> None:
     expected = discrepancy_by_quad(1, 5, 0.8, lam)
-    # 1e-10 a panel from quad, times λ; 1e-10 of the tails, times λ.
+    # 1e-10 a panel from quad, times λ; 1e-9 of the tails, times λ.
     assert certificate(LinfExponential(1, 1.0), "Linf", 5).discrepancy(lam, 0.8) == pytest.approx(expected, abs=1e-8)
 
 

@@ -19,8 +19,9 @@ REFERENCE = json.loads((Path(__file__).parents[1] / "oracles" / "reference.json"
 SLOW_VALUES = 2
 
 #: What a proven bound may lie on the safe side of the truth, beyond the oracle's own tolerance. Quadrature stops at
-#: 1e-9 a tail and both tails enter; for `MixedNorm` the aim is 1e-8 a tail (3e-7 for few summands). In three dimensions
+#: 1e-9 a tail and both tails enter; for `MixedNorm` the aim is 1e-7 a tail (3e-7 for few summands). In three dimensions
 #: a single truncated normal is left to integrate over, kinks and all, and the error estimate is the loosest.
+#: `L` changes by up to 20 times what the tails do.
 ALLOWED = 5e-9
 ALLOWED_MIXED = 4e-7
 ALLOWED_MIXED_IN_SPACE = 2e-5

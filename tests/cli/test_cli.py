@@ -10,6 +10,7 @@ import sqlite3
 import subprocess
 import sys
 import time
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,11 @@ from typing import Any
 import pytest
 
 import rs_plugin
+from rs_plugin.cli import curve
 from rs_plugin.cli.main import build_parser, main
+from rs_plugin.cli.options import one_warning, output_folder
+from rs_plugin.errors import ParameterError, UncertifiableRadiusWarning
+from rs_plugin.evaluation.suite import RADII
 
 SUBCOMMANDS = ("evaluate", "curve", "train", "list", "recertify")
 ROOT = Path(rs_plugin.__file__).parents[1]
@@ -69,11 +74,23 @@ class TestHelp:
 
     @pytest.mark.parametrize("subcommand", SUBCOMMANDS)
     def test_the_examples_parse(self, cli: Cli, subcommand: str) -> None:
-        examples = cli(subcommand, "--help")[1].split("examples:")[1].splitlines()
+        examples = cli(subcommand, "--help")[1].split("examples:")[1].replace("\\\n", "").splitlines()
         commands = [shlex.split(line.split(" > ")[0]) for line in examples if line.strip().startswith("rs-plugin ")]
         for words in commands:
             assert build_parser().parse_args(words[1:]).subcommand == subcommand
         assert len(commands) >= 2
+
+    def test_states_the_default_radii(self, cli: Cli) -> None:
+        assert RADII["L1"] == RADII["L2"] == (0.0, 0.15, 0.3, 0.45, 0.6)
+        assert RADII["Linf"] == tuple(round(r / 10, 3) for r in RADII["L2"])
+        for subcommand in ("evaluate", "recertify"):
+            text = " ".join(cli(subcommand, "--help")[1].split())
+            assert "(default: 0.15 0.3 0.45 0.6, for Linf a tenth of them)" in text
+        assert "(default: L2 with --model, without it all three)" in " ".join(cli("evaluate", "--help")[1].split())
+
+    def test_nothing_at_all_gets_the_help(self, cli: Cli) -> None:
+        code, out, err = cli()
+        assert (code, out) == (2, "") and all(name in err for name in SUBCOMMANDS)
 
     def test_of_the_whole(self, cli: Cli) -> None:
         code, out, _ = cli("--help")
@@ -88,7 +105,8 @@ class TestEvaluate:
         code, out, err = cli("evaluate", *TINY)
         assert (code, err) == (0, "")
         assert "n0 = 20, n = 100" in out and "alpha = 0.01" in out and "gaussian(sigma=0.25)" in out
-        assert narrow(out)
+        assert narrow(out) and "percentages are rounded down" in out
+        assert out.splitlines()[-1] == "Written: results/evaluate.json, results/evaluate.png; votes: runs.sqlite"
         content = json.loads((tmp_path / "results" / "evaluate.json").read_text(), parse_constant=pytest.fail)
         assert content["format"] == "rs_plugin.runs" and len(content["runs"][0]["records"]) == 4
         assert (tmp_path / "results" / "evaluate.png").read_bytes().startswith(b"\x89PNG")
@@ -109,7 +127,8 @@ class TestEvaluate:
     def test_warnings_go_to_the_errors(self, cli: Cli) -> None:
         code, out, err = cli("evaluate", *TINY, "--radii", "0.1", "9", "--json")
         assert code == 0 and json.loads(out)
-        assert err.count("\n") == 1 and err.startswith("rs-plugin: warning: ") and "radius 9" in err
+        assert err.count("\n") == 1 and err.startswith("rs-plugin: warning: L2, gaussian(sigma=0.25): ")
+        assert "radius 9" in err
 
     def test_anytime_and_sampled_certificates(self, cli: Cli) -> None:
         code, out, _ = cli("evaluate", *TINY, "--stopping", "anytime", "--method", "monte_carlo")
@@ -169,8 +188,10 @@ class TestOthers:
     def test_recertify(self, cli: Cli) -> None:
         cli("evaluate", *TINY)
         code, out, _ = cli("recertify")
-        assert code == 0 and "4/4" in out and narrow(out)
+        assert code == 0 and narrow(out)
         (run,) = json.loads(cli("recertify", "--json")[1])
+        cells = [run["key"][:12], "4/4", "100", "fixed", "digits", "0", run["model"][:8]]
+        assert out.splitlines()[2].split() == cells and out.splitlines()[3].strip() == "gaussian(sigma=0.25)"
         code, out, err = cli(
             "recertify", "--run", run["key"][:8], "--threat-model", "Linf", "--radii", "0.01", "--alpha", "0.05"
         )
@@ -196,8 +217,11 @@ class TestBadInput:
             (["evaluate", *TINY, "--radii", "nan"], "not nan"),
             (["evaluate", *TINY, "--radii", "far"], "--radii"),
             (["evaluate", *TINY, "--radii"], "--radii"),
-            (["evaluate", *TINY, "--n", "3"], "use n >="),
+            (["evaluate", *TINY, "--n", "3"], "n = 3 draws cannot show"),
+            (["evaluate", *TINY, "--radii", "0.1,0.2"], "separated by spaces, as in 0.1 0.2"),
             (["evaluate", *TINY, "--n", "many"], "--n"),
+            (["evaluate", *TINY, "--n", "1e4"], "'1e4' is not a whole number; write 10000"),
+            (["evaluate", *TINY, "--n", "1e999"], "'1e999' is not a whole number;"),
             (["evaluate", *TINY, "--n", "0"], "n must be a positive whole number, not 0"),
             (["evaluate", *TINY, "--alpha", "2"], "alpha must lie between 0 and 1, not 2.0"),
             (["evaluate", *TINY, "--model", "digits_gausian_0.25"], "Did you mean 'digits_gaussian_0.25'?"),
@@ -215,6 +239,8 @@ class TestBadInput:
             (["evaluate", *TINY, "--store", "none/runs.sqlite"], "its folder does not exist"),
             (["evaluate", "--noise", "gaussian(sigma=1)"], "needs --model"),
             (["evaluate", "--radii", "0.1"], "needs --threat-model"),
+            (["evaluate", *TINY, "--model", "x.safetensors"], "give the card (.json) beside it"),
+            (["evaluate", "--sede=3"], "Did you mean '--seed'?"),
             (["evaluate", "--nonsense"], "unknown argument '--nonsense'; 'rs-plugin evaluate --help'"),
             (["curve", "--dim", "64"], "--noise"),
             (["curve", "--noise", "gaussian(sigma=1)", "--dim", "0"], "dim"),
@@ -223,9 +249,12 @@ class TestBadInput:
             (["curve", "--noise", "gaussian"], "gaussian(sigma=0.5)"),
             (["recertify"], "there is no vote store"),
             (["recertify", "--run", "abc"], "there is no vote store"),
+            (["recertify", "--run", ""], "--run is empty"),
+            (["recertify", "--radii", "0.1"], "--radii needs --run"),
+            (["recertify", "--threat-model", "Linf"], "--threat-model needs --run"),
             (["train", "--epochs", "0"], "epochs"),
             (["nonsense"], "nonsense"),
-            ([], "SUBCOMMAND"),
+            (["--config", "run.toml"], "SUBCOMMAND"),
         ],
         ids=lambda value: " ".join(value[-2:]) if isinstance(value, list) else "",
     )
@@ -236,8 +265,18 @@ class TestBadInput:
     def test_output_that_cannot_be_written_is_found_first(self, cli: Cli, tmp_path: Path, subcommand: str) -> None:
         (tmp_path / "file").write_text("")
         extra = TINY if subcommand == "evaluate" else []
-        refused(cli(subcommand, *extra, "--output", "file/results"), "file")
+        for folder in ("file", "file/results"):
+            refused(cli(subcommand, *extra, "--output", folder), f"--output '{folder}'", "choose another folder")
         assert not (tmp_path / "runs.sqlite").exists()
+
+    def test_a_folder_that_takes_no_file(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        def refuse(**where: object) -> None:
+            raise PermissionError(13, "Permission denied")
+
+        assert output_folder(str(tmp_path / "a" / "b")).is_dir()
+        monkeypatch.setattr("tempfile.TemporaryFile", refuse)
+        with pytest.raises(ParameterError, match=r"--output .*Permission denied"):
+            output_folder(str(tmp_path))
 
     def test_a_store_of_another_kind(self, cli: Cli, tmp_path: Path) -> None:
         (tmp_path / "runs.sqlite").write_text("no database " * 99)
@@ -247,8 +286,7 @@ class TestBadInput:
     def test_keys_of_runs(self, cli: Cli) -> None:
         cli("evaluate", *TINY)
         cli("evaluate", *TINY, "--seed", "1")
-        refused(cli("recertify", "--run", "xyz"), "no run of", "begin with 'xyz'")
-        refused(cli("recertify", "--run", ""), "2 runs")
+        refused(cli("recertify", "--run", "xyz"), "no run of", "'xyz'")
 
 
 class TestConfig:
@@ -286,7 +324,7 @@ class TestConfig:
             ("json = 'yes'", "a switch is true or false"),
             ("radii = []", "--radii"),
             ("radii = ['far']", "--radii"),
-            ("[evaluate]\nn = 100", "'evaluate'"),
+            ("[evaluate]\nn = 100", "has the table [evaluate]; options stand at the top level"),
         ],
     )
     def test_bad_content(self, cli: Cli, tmp_path: Path, text: str, message: str) -> None:
@@ -308,6 +346,51 @@ class TestConfig:
     def test_no_abbreviation_overlooks_it(self, cli: Cli, tmp_path: Path) -> None:
         path = self.config(tmp_path, "seed = 3")
         refused(cli("evaluate", *TINY, "--conf", path), "--conf")
+
+
+class TestGatheredWarnings:
+    """Many warnings of a run become one line, with numbers where the warnings carry them."""
+
+    def told(self, *given: UncertifiableRadiusWarning) -> list[str]:
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            shown: list[str] = []
+            warnings.showwarning = lambda message, *where: shown.append(str(message))  # type: ignore[assignment]
+            with one_warning("Linf", "linf_exponential(k=8, sigma=0.056980288229818924)", 1000, 0.001) as tell:
+                for warning in given:
+                    warnings.warn(warning, stacklevel=1)
+                assert shown == []
+                tell()
+                assert len(shown) == bool(given)
+                warnings.warn("another", UserWarning, stacklevel=1)
+        assert caught == [] and shown.pop() == "another"
+        return shown
+
+    HEAD = "Linf, linf_exponential(k=8, sigma=0.05698): "
+    DRAWS = "n = 1000 draws at alpha = 0.001 cannot certify "
+
+    def test_with_numbers(self) -> None:
+        first = UncertifiableRadiusWarning("a", 0.03, 0.9952, 1426)
+        second = UncertifiableRadiusWarning("b", 0.045, 0.99957, 16001)
+        last = UncertifiableRadiusWarning("c", 9.0, 1.0 - 2.0**-40, None)
+        none = "no practical n could for 9 (1 - p* = 9.1e-13)"
+        assert self.told() == []
+        assert self.told(first) == [f"{self.HEAD}{self.DRAWS}the radius 0.03 whatever the votes; n >= 1426 could"]
+        (line,) = self.told(first, second)
+        assert line == f"{self.HEAD}{self.DRAWS}the radii 0.03, 0.045 whatever the votes; n >= 1426, 16001 could"
+        assert self.told(last) == [f"{self.HEAD}{self.DRAWS}the radius 9 whatever the votes; {none}"]
+        (line,) = self.told(UncertifiableRadiusWarning("d", 9.0, 1.0, None))
+        assert line.endswith("whatever the votes; no practical n could for 9")
+        assert self.told(second, last)[0].endswith(f"n >= 16001 could, {none}")
+
+    def test_without_numbers(self) -> None:
+        (line,) = self.told(UncertifiableRadiusWarning("first"), UncertifiableRadiusWarning("second", 0.1, 0.9, 3))
+        assert line == f"{self.HEAD}first; second"
+
+
+def test_probabilities_near_1_are_shown_as_1_minus_the_rest() -> None:
+    shown = {0.841344746: "0.84134475", 1.0: "1.00000000", 0.99999998: "0.99999998", 1.0 - 2.0**-40: "1 - 9.09e-13"}
+    assert {p: curve._rounded_up(p) for p in shown} == shown
 
 
 def environment() -> dict[str, str]:
@@ -358,3 +441,49 @@ def test_an_interrupted_run_says_how_to_go_on_and_goes_on(cli: Cli, tmp_path: Pa
     records = {r["index"]: r for r in json.loads(out)["runs"][0]["records"]}
     assert status == 0 and len(records) == 30
     assert all(records[image]["votes"] == json.loads(counts) for image, counts in before)
+
+
+@pytest.mark.parametrize("checkpoint", [False, True], ids=["without a checkpoint", "with a checkpoint"])
+def test_an_interrupted_training_says_what_to_do(
+    cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, checkpoint: bool
+) -> None:
+    def interrupt(*arguments: object, **more: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("rs_plugin.training.train", interrupt)
+    words = ["train", "--epochs", "3", *(["--checkpoint", "train.pt"] if checkpoint else [])]
+    code, out, err = cli(*words)
+    command = shlex.join(["rs-plugin", *words])
+    again = f"to start again: {command}; add --checkpoint FILE to keep what is done"
+    assert (code, out) == (130, "")
+    assert err == f"\nrs-plugin: interrupted; {f'to go on: {command}' if checkpoint else again}\n"
+
+
+def test_a_training_replaces_nothing_unless_told_to(
+    cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = ["train", "--epochs", "1", "--name", "small"]
+    (tmp_path / "small.safetensors").write_bytes(b"old")
+    with monkeypatch.context() as patch:
+        patch.setattr("rs_plugin.training.train", lambda *a, **k: pytest.fail("trained"))
+        refused(cli(*words), "small.safetensors exists already", "--overwrite")
+        (tmp_path / "small.safetensors").rename(tmp_path / "small.json")
+        refused(cli(*words), "small.json exists already", "--overwrite")
+    assert cli(*words, "--overwrite")[0] == 0
+    assert json.loads((tmp_path / "small.json").read_text())["name"] == "small"
+
+
+def test_the_list_rounds_down(cli: Cli) -> None:
+    card = next(c for c in json.loads(cli("list", "--json")[1])["models"] if c["name"] == "digits_gaussian_0.25")
+    line = next(line for line in cli("list")[1].splitlines() if "digits_gaussian_0.25" in line)
+    for share, shown in zip((card["accuracy_clean"], card["accuracy_noise"]), line.split()[1:3], strict=True):
+        assert 100 * share - 0.1 < float(shown) <= 100 * share
+
+
+def test_the_comparison_and_the_model_alone_share_their_votes(cli: Cli, tmp_path: Path) -> None:
+    few = ["--n-examples", "2", "--n", "50", "--alpha", "0.1"]
+    cli("evaluate", *few)
+    rows = stored_rows(tmp_path / "runs.sqlite")
+    cli("evaluate", "--model", "digits_gaussian_0.25", *few)
+    cli("evaluate", "--model", "digits_laplace_0.25", "--threat-model", "L1", *few)
+    assert rows == stored_rows(tmp_path / "runs.sqlite") > 0

@@ -159,6 +159,8 @@ def test_numbers_of_other_libraries() -> None:
     for number in (np.float64(0.5), np.float32(0.5), torch.tensor(0.5), np.array(0.5)):
         assert Gaussian(number) == Gaussian(0.5)
         assert str(Gaussian(number)) == "gaussian(sigma=0.5)"
+    for norm in (np.float64(2), torch.tensor(2), np.array(2.0)):
+        assert NormExponential(norm, 2, 0, 1) == NormExponential(2, 2, 0, 1)
     assert L1Exponential(np.int64(3), 0.5) == L1Exponential(3, 0.5)
     assert str(L1Exponential(3, 0.5)) == "l1_exponential(k=3, b=0.5)"
 
@@ -248,7 +250,12 @@ def test_k_at_or_above_the_dimension_names_all_three() -> None:
         ("0.5", "form name(parameter=number"),
         ("gaussian(**{'sigma': 1})", "form name(parameter=number"),
         ("gaussian(sigma=\x00)", "form name(parameter=number"),
-        ("gaussian()", "missing a required argument: 'sigma'"),
+        ("gaussian()", "lacks 'sigma'"),
+        ("mixed_norm()", "lacks 'k' and 'sigma'"),
+        ("mixed_norm(sigma=1)", "lacks 'k'"),
+        ("mixed_norm(1)", "lacks 'sigma'"),
+        ("gaussian(sgma=0.5)", "gives the unknown parameter 'sgma'; it is written gaussian(sigma=...)"),
+        ("mixed_norm(k=1, sigma=1, p=2)", "unknown parameter 'p'"),
         ("gaussian(0.5, 0.5)", "too many positional arguments"),
         ("gaussian(b=0.5)", "it is written gaussian(sigma=...)"),
         ("gaussian(0.5, sigma=0.5)", "multiple values"),
@@ -274,6 +281,12 @@ def test_k_at_or_above_the_dimension_names_all_three() -> None:
 def test_refused_texts(text: str, words: str) -> None:
     with pytest.raises(ParameterError, match=re.escape(words)):
         parse_noise(text)
+
+
+@pytest.mark.parametrize("value", [5, None, b"gaussian(sigma=1)", ["gaussian(sigma=1)"], Gaussian(1)], ids=repr)
+def test_what_is_no_text(value: object) -> None:
+    with pytest.raises(ParameterError, match=f"noise must be text .*, not {re.escape(repr(value))}"):
+        parse_noise(value)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ import torch
 
 from rs_plugin import estimation as est
 from rs_plugin.errors import ParameterError
-from rs_plugin.estimation.arguments import MAX_TRIALS, MIN_ALPHA, check_counts
+from rs_plugin.estimation.arguments import MAX_TRIALS, MIN_ALPHA, check_counts, check_not_negative, check_positive_count
 
 COUNTED: dict[str, Callable[[Any, Any, Any], Any]] = {
     "clopper_pearson_lower": est.clopper_pearson_lower,
@@ -28,7 +28,6 @@ PLANNED: dict[str, Callable[[Any], Any]] = {
     "wald_limit": lambda alpha: est.wald_limit(0.9, 0.5, alpha),
     "multiclass_bounds": lambda alpha: est.multiclass_bounds([3, 4], 1, alpha),
     "bound_fixed": lambda alpha: est.bound_fixed([3, 4], [5, 6], alpha),
-    "bound_anytime": lambda alpha: est.bound_anytime([3, 4], [5, 6], alpha),
     "AlphaBudget": est.AlphaBudget,
 }
 BAD_COUNTS = {
@@ -47,7 +46,7 @@ BAD_COUNTS = {
     "beyond the supported range": (1, MAX_TRIALS + 1),
     "beyond int64": (1, 2**70),
 }
-BAD_ALPHAS = [0.0, 1.0, -0.1, 1.5, math.nan, math.inf, MIN_ALPHA / 2, "much", None, [0.1, 0.2]]
+BAD_ALPHAS = [0.0, 1.0, -0.1, 1.5, math.nan, math.inf, MIN_ALPHA / 2, "much", "0.5", None, True, [0.1, 0.2], [0.1], 1j]
 
 
 @pytest.mark.parametrize("function", COUNTED.values(), ids=COUNTED.keys())
@@ -70,7 +69,6 @@ def test_bad_alpha(alpha: Any) -> None:
 @pytest.mark.parametrize("value", [-0.1, 1.1, math.nan, "half", [0.5, math.nan]], ids=repr)
 def test_bad_probability(value: Any) -> None:
     for call in (
-        lambda: est.log_mixture(3, 10, value),
         lambda: est.log_truncated_mixture(3, 10, value),
         lambda: est.excludes_below(3, 10, value, 0.1),
         lambda: est.exceeds(3, 10, value, 0.1),
@@ -91,8 +89,33 @@ def test_bad_required_probability(value: Any) -> None:
 def test_messages_name_the_value_and_a_remedy() -> None:
     with pytest.raises(ParameterError, match=r"successes = 11 exceed trials = 10; "):
         est.clopper_pearson_lower([3, 11], 10, 0.001)
-    with pytest.raises(ParameterError, match=r"alpha = 2\.0 is outside .*; give"):
+    with pytest.raises(ParameterError, match=r"alpha must lie between 0 and 1, not 2\.0; give"):
         est.clopper_pearson_lower(3, 10, 2.0)
+    with pytest.raises(ParameterError, match=r"threshold must be numbers in \[0, 1\], not 'half'"):
+        est.exceeds(3, 10, "half", 0.1)
+
+
+@pytest.mark.parametrize("value", [0, -1, 1.5, math.nan, math.inf, "3", None, True, [3], {}, np.array([3])], ids=repr)
+def test_bad_single_counts(value: Any) -> None:
+    with pytest.raises(ParameterError, match="n must be one whole number of at least 1, not"):
+        check_positive_count("n", value)
+
+
+def test_single_counts() -> None:
+    for value in (7, 7.0, np.int32(7), torch.tensor(7), np.array(7)):
+        assert check_positive_count("n", value) == 7
+    with pytest.raises(ParameterError, match=f"{MAX_TRIALS + 1} is outside"):
+        check_positive_count("n", MAX_TRIALS + 1)
+
+
+def test_sizes() -> None:
+    np.testing.assert_array_equal(check_not_negative("r", [0, 2, math.inf]), [0.0, 2.0, math.inf])
+    with pytest.raises(ParameterError, match="r must be 0 or more, not -1"):
+        check_not_negative("r", [1, -1])
+    for value in ([1.0, math.nan], "1", None, True, [[1], [2, 3]], torch.ones(2, requires_grad=True)):
+        with pytest.raises(ParameterError, match="r must be") as caught:
+            check_not_negative("r", value)
+        assert "\n" not in str(caught.value)
 
 
 def test_counts_in_the_types_that_callers_have() -> None:

@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
+from rs_plugin.estimation.intervals import clopper_pearson_lower
 from rs_plugin.estimation.one_sided import exceeds, lower_sequence
 from rs_plugin.estimation.sequential import (
     confidence_sequence,
@@ -133,3 +134,18 @@ def test_shapes() -> None:
         [True, True, False],
     ]
     assert log_truncated_mixture(99, 100, 0.9) > math.log(100)
+
+
+def test_anytime_bound_survives_stopping_at_its_best() -> None:
+    """Each image keeps the best bound it ever saw; Clopper-Pearson treated so fails far more often than alpha."""
+    rng = np.random.default_rng(7)
+    images, p, alpha = 1000, 0.7, 0.05
+    totals = np.array(look_schedule(50, 20_000))
+    s, best, naive = np.zeros(images, dtype=np.int64), np.zeros(images), np.zeros(images)
+    for draws, n in zip(np.diff(totals, prepend=0), totals, strict=True):
+        s += rng.binomial(draws, p, images)
+        best = np.maximum(best, lower_sequence(s, n, alpha))
+        naive = np.maximum(naive, clopper_pearson_lower(s, n, alpha))
+    # Valid bounds exceed the first count with probability 1e-6; the naive ones are to show what is being avoided.
+    assert (best > p).sum() <= stats.binom.isf(1e-6, images, alpha)
+    assert (naive > p).sum() > 2 * alpha * images

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import re
 import signal
 import sqlite3
 import subprocess
 import sys
+import threading
 import time
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +20,7 @@ import torch
 from scipy import stats
 
 import rs_plugin
-from rs_plugin.distributions import Gaussian, MixedNorm
+from rs_plugin.distributions import Gaussian, MixedNorm, SmoothingDistribution
 from rs_plugin.errors import (
     InputError,
     ModelError,
@@ -58,10 +61,14 @@ def votes_of(run: Run) -> list[tuple[Any, ...]]:
 
 @pytest.fixture
 def no_counting(monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(*_: object) -> None:
-        raise AssertionError("votes were counted again")
+    """Let nothing be counted but the check that a network can be used."""
+    real = VoteCounter._answers
 
-    monkeypatch.setattr(VoteCounter, "count", refuse)
+    def only_the_check(self: VoteCounter, image: Any, index: int, seed: int, ranges: list[Any], **how: Any) -> Any:
+        assert ranges == [], "votes were counted again"
+        return real(self, image, index, seed, ranges, **how)
+
+    monkeypatch.setattr(VoteCounter, "_answers", only_the_check)
 
 
 class TestIndependence:
@@ -119,7 +126,7 @@ class TestIndependence:
                 raise RuntimeError("out of memory")
 
         hook = model.base.register_forward_pre_hook(fail)
-        with pytest.raises(RuntimeError, match="out of memory"):
+        with pytest.raises(ModelError, match=r"failed on float32 images of shape .*: out of memory"):
             small(model, path, workers=1)
         hook.remove()
         with VoteStore(path) as store:
@@ -152,7 +159,7 @@ class TestIndependence:
 def count_rows(path: Path) -> int:
     if not path.exists():
         return 0
-    with sqlite3.connect(path, timeout=30) as connection:
+    with closing(sqlite3.connect(path, timeout=30)) as connection:
         try:
             return int(connection.execute("SELECT count(*) FROM votes").fetchone()[0])
         except sqlite3.OperationalError:  # the table is not there yet
@@ -179,20 +186,21 @@ class TestReuse:
         assert [r.seconds for r in again._votes] == [r.seconds for r in first._votes]
         assert len(passes) == 2  # the check of its answer and the fingerprint
 
-    def test_votes_of_fixed_runs_serve_every_threat_radius_and_alpha(self, tmp_path: Path) -> None:
+    def test_votes_of_fixed_runs_serve_every_threat_radius_and_alpha(
+        self, tmp_path: Path, request: pytest.FixtureRequest
+    ) -> None:
         path = tmp_path / "votes.sqlite"
         first = small(store=path)
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(VoteCounter, "count", None)
-            for changes in (
-                {"threat_model": "Linf", "radii": [0.01]},
-                {"radii": [0.0, 0.2, 0.3]},
-                {"alpha": 0.2},
-                {"method": "monte_carlo"},
-                {"workers": 2},
-            ):
-                run = small(store=path, **changes)
-                assert run.key == first.key and votes_of(run) == votes_of(first)
+        request.getfixturevalue("no_counting")
+        for changes in (
+            {"threat_model": "Linf", "radii": [0.01]},
+            {"radii": [0.0, 0.2, 0.3]},
+            {"alpha": 0.2},
+            {"method": "monte_carlo"},
+            {"workers": 2},
+        ):
+            run = small(store=path, **changes)
+            assert run.key == first.key and votes_of(run) == votes_of(first)
 
     @pytest.mark.parametrize(
         "changes",
@@ -213,6 +221,42 @@ class TestReuse:
         keys.add(small(SmoothedClassifier(Rows(), MixedNorm(1, 0.25), 3)).key)
         assert len(keys) == 4
 
+    def test_noise_that_draws_otherwise_has_other_votes_whatever_its_name(self, tmp_path: Path) -> None:
+        def noise_of(scale: float) -> SmoothingDistribution:
+            class Mine(SmoothingDistribution):
+                name = "mine"
+                worst_shift_rules = frozenset({"Linf"})
+
+                def _sample(self, out: torch.Tensor, generator: torch.Generator) -> None:
+                    out.normal_(generator=generator).mul_(scale)
+
+                def _log_prob(self, z: torch.Tensor) -> torch.Tensor:
+                    return -0.5 * (z * z).sum(1)
+
+            return Mine()
+
+        path = tmp_path / "votes.sqlite"
+        runs = [
+            small(
+                SmoothedClassifier(Rows(), noise_of(scale), 3),
+                path, threat_model="Linf", radii=[], method="monte_carlo",
+            )
+            for scale in (0.01, 5.0, 0.01)
+        ]
+        assert runs[0].key == runs[2].key != runs[1].key
+        assert votes_of(runs[0]) != votes_of(runs[1])
+
+    def test_more_images_count_only_the_new_ones(self, tmp_path: Path) -> None:
+        path, data = tmp_path / "votes.sqlite", toy_data()
+        seen: list[int] = []
+        few = small(store=path, dataset=data, n_examples=2)
+        most = small(store=path, dataset=data, n_examples=5, progress=lambda done, _: seen.append(done))
+        assert few.key == most.key and seen[0] == 2
+        assert votes_of(most)[:2] == votes_of(few)
+        again = small(store=path, dataset=data, n_examples=3)
+        assert votes_of(again) == votes_of(most)[:3]
+        assert votes_of(recertify(path, few.key, "L2", [0.1], 0.01)) == votes_of(most)
+
     def test_the_places_of_the_images_are_in_the_key(self) -> None:
         # Equal images at other places have other draws.
         data = labelled(torch.full((4, *SHAPE), 0.5), [0, 0, 0, 0], 3)
@@ -225,6 +269,43 @@ class TestReuse:
     def test_numpy_integers_are_the_same_as_pythons(self) -> None:
         plain = small(seed=3)
         assert small(seed=np.int64(3), n=np.int64(150), n0=np.int32(20)).key == plain.key
+
+
+class TestSurroundings:
+    """What a caller's thread has set elsewhere does not reach the votes."""
+
+    @pytest.mark.parametrize("workers", [1, 2])
+    def test_autocast(self, workers: int) -> None:
+        plain = small(workers=workers, n=2000)
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            assert votes_of(small(workers=workers, n=2000)) == votes_of(plain)
+            assert small(workers=workers, n=2000).key == plain.key
+
+    def test_the_default_type(self) -> None:
+        data, model = toy_data(), toy_model()
+        plain = evaluate(model, data, "L2", store=None, **SMALL)
+        torch.set_default_dtype(torch.float64)
+        try:
+            assert votes_of(evaluate(model, data, "L2", store=None, **SMALL)) == votes_of(plain)
+        finally:
+            torch.set_default_dtype(torch.float32)
+
+    def test_an_interruption_does_not_wait_for_whole_images(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        blocks = 0
+        real = VoteCounter._answer
+
+        def slow(self: VoteCounter, block: torch.Tensor) -> torch.Tensor:
+            nonlocal blocks
+            blocks += 1
+            if blocks == 8 and threading.current_thread() is not threading.main_thread():
+                os.kill(os.getpid(), signal.SIGINT)
+            time.sleep(0.002)
+            return real(self, block)
+
+        monkeypatch.setattr(VoteCounter, "_answer", slow)
+        with pytest.raises(KeyboardInterrupt):
+            small(workers=2, n=1_000_000)  # some 4 000 blocks an image
+        assert blocks < 400
 
 
 class TestFingerprint:
@@ -438,7 +519,7 @@ class TestBadInput:
             ({"dataset": "digit"}, UnknownNameError, "Did you mean 'digits'"),
             ({"dataset": "digits", "subset": "every_0th"}, ParameterError, "step 0"),
             ({"workers": 0}, ParameterError, "workers must be a positive whole number, not 0"),
-            ({"n": 3}, ParameterError, "use n >="),
+            ({"n": 3}, ParameterError, "it takes 7 draws, or a larger alpha"),
             ({"alpha": 1.0}, ParameterError, "alpha must lie between 0 and 1, not 1.0"),
             ({"seed": 1.5}, ParameterError, "seed must be a whole number, not 1.5"),
             ({"seed": "a"}, ParameterError, "seed must be a whole number, not 'a'"),
@@ -552,7 +633,7 @@ class TestRecertify:
     def test_bad_input(self, tmp_path: Path) -> None:
         path = tmp_path / "votes.sqlite"
         key = small(store=path).key
-        with pytest.raises(ParameterError, match="use n >="):
+        with pytest.raises(ParameterError, match="it takes 200 draws, or a larger alpha"):
             recertify(path, key, "L2", alpha=1e-60)
         with pytest.raises(UnknownNameError, match="unknown method"):
             recertify(path, key, "L2", method="fast")

@@ -12,13 +12,14 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rs_plugin.distributions import Gaussian, Laplace, SmoothingDistribution
 from rs_plugin.estimation import clopper_pearson_lower, clopper_pearson_upper
 from rs_plugin.evaluation import evaluate
 from rs_plugin.evaluation.results import Run, round_down
+from rs_plugin.outcomes import Status
 from rs_plugin.report.plots import plot_runs
 from rs_plugin.report.tables import caption, percent, short_radius, text_table
 from rs_plugin.smoothing import SmoothedClassifier
@@ -47,7 +48,16 @@ def anytime() -> Run:
     return made(stopping="anytime")
 
 
+def test_a_status_prints_as_its_value() -> None:
+    """Alike in every Python, some of which print a member of such an enumeration as its name."""
+    for status in Status:
+        assert f"{status}" == str(status) == "%s" % status == status.value == status  # noqa: UP031
+    assert f"{Status.CERTIFIED:>10}" == " certified"
+    assert json.dumps([Status.WRONG]) == '["wrong"]'
+
+
 class TestRounding:
+    @settings(derandomize=True, deadline=None)
     @given(st.floats(0, 1e6), st.integers(0, 12))
     def test_radii_read_back_are_never_larger(self, value: float, digits: int) -> None:
         text = round_down(value, digits)
@@ -62,6 +72,7 @@ class TestRounding:
     def test_what_is_no_number(self) -> None:
         assert (round_down(math.inf, 3), round_down(math.nan, 3)) == ("inf", "nan")
 
+    @settings(derandomize=True, deadline=None)
     @given(st.floats(1e-9, 1e9))
     def test_headings_are_never_larger(self, value: float) -> None:
         assert value * (1 - 1.1e-5) <= float(short_radius(value)) <= value
@@ -76,6 +87,7 @@ class TestRounding:
             "255",
         ]
 
+    @settings(derandomize=True, deadline=None)
     @given(st.integers(1, 60_000), st.data())
     def test_percentages_are_the_decimal_below(self, count: int, data: st.DataObject) -> None:
         held = data.draw(st.integers(0, count))
@@ -164,6 +176,7 @@ class TestText:
     def test_caption_states_draws_alpha_and_the_certificates_share(self, fixed: Run, anytime: Run) -> None:
         assert "n0 = 50, n = 400," in caption([fixed]) and "alpha = 0.01" in caption([fixed])
         assert "n = 400 at most" in caption([anytime]) and "stopping anytime" in caption([anytime])
+        assert "percentages are rounded down." in caption([fixed])
         assert "0.001 is the Monte-Carlo certificate's" in caption([made(method="monte_carlo")])
 
 
@@ -184,7 +197,7 @@ class TestPlot:
         figure = plot_runs([fixed, made("Linf", [0.1]), anytime])
         assert [panel.get_title() for panel in figure.axes] == ["L2", "Linf"]
         assert [len(panel.lines) for panel in figure.axes] == [2, 1]
-        figure.canvas.draw()
+        figure.draw_without_rendering()
 
     def test_curve_is_the_certified_accuracy_at_every_radius(self, fixed: Run) -> None:
         (line,) = plot_runs([fixed]).axes[0].lines
@@ -193,9 +206,31 @@ class TestPlot:
             shown = y[np.flatnonzero(x <= radius)[-1]]
             assert shown == pytest.approx(100 * sum(o.holds_at(radius) for o in fixed.outcomes) / 5)
 
+    def test_anytime_curves_are_what_listed_radii_certify(self, fixed: Run, anytime: Run) -> None:
+        figure = plot_runs([anytime])
+        (line,) = figure.axes[0].lines
+        assert line.get_drawstyle() == "steps-pre" and line.get_marker() == "o"
+        assert list(line.get_xdata()) == anytime.radii
+        assert list(line.get_ydata()) == list(100 * anytime.table()["certified_accuracy"])
+        assert "n <= 400," in figure.get_suptitle() and "n = 400," in plot_runs([fixed]).get_suptitle()
+        labels = [text.get_text() for text in plot_runs([fixed, anytime]).axes[0].get_legend().get_texts()]
+        assert labels == ["gaussian(sigma=0.25), fixed", "gaussian(sigma=0.25), anytime"]
+
+    def test_legends_lie_below_their_panels(self, fixed: Run) -> None:
+        figure = plot_runs([fixed, made("Linf", [0.1]), made("Linf", [0.1], Laplace(0.17677669529663687))])
+        figure.draw_without_rendering()
+        for panel in figure.axes:
+            box = panel.get_legend().get_window_extent()
+            assert figure.bbox.y0 <= box.y0 and box.y1 <= panel.xaxis.label.get_window_extent().y0
+        assert figure.axes[1].get_legend().get_texts()[1].get_text() == "laplace(b=0.1768)"
+
     def test_nothing_certified(self) -> None:
         data = labelled(torch.full((2, 1, 2, 2), 0.5), [0, 0])
         model = SmoothedClassifier(HalfSpace(), Gaussian(SIGMA), 2)
         run = evaluate(model, data, "L2", [0.0], n0=10, n=50, alpha=0.01, store=None)
-        run.plot().canvas.draw()
+        figure = run.plot()
+        figure.draw_without_rendering()
+        assert [text.get_text() for text in figure.axes[0].texts] == ["no image certified"]
+        assert figure.axes[0].get_legend().get_texts()[0].get_text().startswith("gaussian(sigma=0.25), abstained on")
+        assert [text.get_text() for text in plot_runs([run, made()]).axes[0].texts] == []
         assert run.table()["certified_accuracy"].tolist() == [0.0]

@@ -16,12 +16,14 @@ import safetensors.torch
 import torch
 
 from rs_plugin.datasets import load_dataset
-from rs_plugin.distributions import parse_noise
-from rs_plugin.errors import ChecksumError, ModelError, ParameterError, UnknownNameError
+from rs_plugin.distributions import Gaussian, Laplace, parse_noise
+from rs_plugin.errors import ChecksumError, ModelError, ParameterError, UnknownNameError, UnsupportedThreatError
+from rs_plugin.evaluation.suite import BASELINES, SUITE, smoothed
 from rs_plugin.networks import DigitsNet
 from rs_plugin.training import EVALUATION_DRAWS, EVALUATION_SEED, TrainConfig, accuracy, command_line
 from rs_plugin.zoo import ModelCard, list_models, load_base, load_card, load_saved, models, save_model, weights_bytes
 from rs_plugin.zoo.models import WEIGHTS
+from rs_plugin.zoo.smoothed import load_model
 
 SCALES = ("0.12", "0.25", "0.5")
 NAMES = [f"digits_{family}_{scale}" for family in ("gaussian", "laplace", "mixednorm") for scale in SCALES]
@@ -115,8 +117,38 @@ def test_tampered_weights_are_refused(saved: Path) -> None:
     content[-1] ^= 1
     weights.write_bytes(content)
     expected, found = load_card(saved).sha256, hashlib.sha256(content).hexdigest()
-    with pytest.raises(ChecksumError, match=f"sha256 is {found}, the card says {expected}; .*rs-plugin train"):
+    sums = rf"mine-1.5.safetensors is not .*sha256 {found[:12]}…, on the card {expected[:12]}…\); reinstall"
+    with pytest.raises(ChecksumError, match=sums) as caught:
         load_base(saved)
+    assert len(str(caught.value)) < 200 and "\n" not in str(caught.value)
+
+
+def test_cards_are_found_by_path(saved: Path) -> None:
+    for path in (saved, str(saved)):
+        assert weights_bytes(load_model(path).base) == weights_bytes(load_base(saved))
+    for load in (load_base, load_model):
+        with pytest.raises(ParameterError, match=r"give the card \(\.json\) beside it"):
+            load(saved.with_suffix(".safetensors"))
+    with pytest.raises(ParameterError, match=r"'mine-1\.5' is for 'digits', not 'cifar10'"):
+        load_model(saved, "cifar10")
+
+
+def test_noise_without_a_rule_is_refused(saved: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert load_model(saved, threat_model="Linf").noise == parse_noise(load_card(saved).noise)
+    noise = Gaussian(0.12)
+    noise.worst_shift_rules = frozenset()
+    monkeypatch.setattr("rs_plugin.zoo.smoothed.parse_noise", lambda text: noise)
+    with pytest.raises(UnsupportedThreatError, match="no proven rule certifies gaussian"):
+        load_model(saved)
+
+
+def test_the_comparison_has_its_baselines_as_they_were_trained() -> None:
+    assert smoothed(SUITE[0], 64).noise == Laplace(0.1768) == parse_noise(_card("digits_laplace_0.25").noise)
+    assert smoothed(SUITE[2], 64).noise == Gaussian(0.25) == parse_noise(_card("digits_gaussian_0.25").noise)
+    for entry in SUITE:
+        moment = smoothed(entry, 64).noise.second_moment(64)
+        # Rescaling and the moment's quadrature are good to far more digits than these.
+        assert moment == pytest.approx(parse_noise(BASELINES[entry.threat]).second_moment(64), rel=1e-9)
 
 
 def test_weights_of_another_shape_are_refused(saved: Path) -> None:

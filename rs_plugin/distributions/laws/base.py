@@ -16,7 +16,11 @@ from rs_plugin.numerics import Array
 
 
 class Tails(NamedTuple):
-    """Values of ``P(ℓ > t)`` and ``P(ℓ >= t)`` with a bound on the absolute error of either, arrays of one shape."""
+    """Values of ``P(ℓ > t)`` and ``P(ℓ >= t)`` with the absolute error of either, arrays of one shape.
+
+    The error is what a certificate gives away in the safe direction: bounded where a bound is known, estimated by the
+    difference of two nested rules where an integral is done by quadrature.
+    """
 
     above: Array
     at_least: Array
@@ -43,7 +47,7 @@ class LogRatioLaw(ABC):
     def tails(self, t: Array, radius: Array, tolerance: float) -> Tails:
         """Return the tails at ``t`` for shifts of size ``radius > 0``, arrays of one shape (n,).
 
-        ``tolerance`` is the absolute error to aim at; the error bound returned is what was reached.
+        ``tolerance`` is the absolute error to aim at; the error returned is what was reached.
         """
 
 

@@ -8,13 +8,19 @@ Given ``m``, each with probability 1/2:
 * it is ``+m``. With ``-Q`` the smallest of the others, ``m' = max(|m - r|, Q + r)``. Where ``Q <= m - 2r`` this is
   ``m - r``, and the others are ``d - 1`` independent ones on ``[2r - m, m]``; elsewhere ``Q`` is integrated over, one
   coordinate being ``-Q`` and ``d - 2`` independent on ``[-Q, m]``.
+
+Since ``|m - r| <= m' <= m + r`` and ``|S|`` has a bound, most maxima alone decide whether ``ℓ > t``: of these only the
+mass is needed. As ``k`` nears ``d`` the law of ``x = log m`` spans thousands of units and ``m`` underflows, but there
+``ℓ = k (x - log r) - d r²`` up to terms of the order of ``m / r``, so that the undecided ``x`` have next to no mass.
 """
 
 from __future__ import annotations
 
 import math
+from functools import cached_property
 
 import numpy as np
+from numpy.typing import NDArray
 
 from rs_plugin.distributions.laws.base import LogRatioLaw, Tails
 from rs_plugin.distributions.laws.truncated_sums import ALIASING, erf_between, sum_limit, sum_tail
@@ -27,6 +33,11 @@ _DOUBLINGS = 4  # of the panels in Q, for the maxima that need it
 _BISECTIONS = 20  # for points where panels are split, which need not be exact
 _ROUNDS = 40
 _COARSE = 1e-6  # tolerances above this take the quick rule
+_SMALLEST, _LARGEST = 1e-290, 1e100  # radii that are told apart
+_SPREAD = 9.0  # sub-Gaussian deviations of S that are allowed for: 2 exp(-9²/2) = 5e-18
+_SECTIONS, _SECTION_ROUNDS = 32, 8  # of the search for the ends of what is decided
+_KINKED = {2: 1e-9, 3: 3e-8}  # tolerances by dimension: kinks in x can mislead the estimate of larger errors there
+_SLIGHT = 1e-3  # of the tolerance: an undecided mass below it is halved instead of integrated over
 
 
 class MaxTiltedLaw(LogRatioLaw):
@@ -39,35 +50,124 @@ class MaxTiltedLaw(LogRatioLaw):
         self.accuracy = 3e-7 if dim < 12 else 1e-7
 
     def tails(self, t: Array, radius: Array, tolerance: float) -> Tails:
-        """Return the tails; both are the same, since ``S`` is continuous given the maximum."""
+        """Return the tails; both are the same, since ``S`` is continuous given the maximum.
+
+        Below 1e-290 the shift is taken to be that: what it certifies holds for every smaller one. Above 1e100 likewise,
+        where ``ℓ`` lies below every ``t`` of use.
+        """
         one = self._quick if tolerance > _COARSE else self._adaptive
+        radius = np.clip(radius, _SMALLEST, _LARGEST)
         pairs = np.array([one(float(a), float(b), tolerance) for a, b in zip(t, radius, strict=True)]).reshape(-1, 2)
         return Tails(pairs[:, 0], pairs[:, 0].copy(), pairs[:, 1])
 
+    def _decided(self, x: Array, t: float, r: float) -> NDArray[np.bool_]:
+        """Return where ``ℓ > t`` (first row pair) and ``ℓ < t`` (second) surely, shape (2, 2, n).
+
+        A pair has one row for either bound of ``|S|``, a multiple of ``m`` and ``m`` plus a constant. For each of them
+        the least ``ℓ`` is concave in ``x``, and the largest rises below ``log r`` and is convex above: what two ``x``
+        on one side of ``log r`` decide by one row, they decide for all between.
+        """
+        y = x - math.log(r)
+        m = np.exp(x)
+        root = _SPREAD * math.sqrt(self.dim - 1)
+        swing = 2.0 * r * np.stack([min(self.dim, 1.0 + root) * m, m + math.sqrt(0.5) * root])
+        far = np.logaddexp(0.0, -y)  # log((m + r) / m)
+        with np.errstate(divide="ignore"):
+            near = np.maximum(np.log(-np.expm1(-np.abs(y))), -1e9) + np.maximum(-y, 0.0)  # log(|m - r| / m)
+        drift = self.dim * r * r
+        rounding = 1e-15 * (abs(t) + self.k * (np.abs(x) + abs(math.log(r)) + far + np.abs(near)) + drift + swing)
+        return np.stack([-self.k * far - swing - drift - rounding > t, -self.k * near + swing - drift + rounding < t])
+
+    def _runs(self, t: float, r: float) -> tuple[Array, Array]:
+        """Return edges of runs of ``x = log m`` and, of each run, whether ``ℓ > t``: 1, 0 or NaN where undecided."""
+        low, high, at = self._maximum.low, self._maximum.high, math.log(r)
+        steps = np.geomspace(0.02, max(1.0, high - low, abs(at - low)), 40)
+        grid = np.concatenate([[low, at, high], at - steps, at + steps, high - steps])
+        grid = np.unique(grid[(grid >= low) & (grid <= high)])
+        kind, row, first = np.nonzero(np.diff(self._decided(grid, t, r), axis=-1))
+        inner = self._decided(grid, t, r)[kind, row, first]
+        kept, other = np.where(inner, grid[first], grid[first + 1]), np.where(inner, grid[first + 1], grid[first])
+        which = np.arange(len(kept))
+        for _ in range(_SECTION_ROUNDS if len(kept) else 0):
+            trial = kept[:, None] + (other - kept)[:, None] * np.linspace(0.0, 1.0, _SECTIONS + 1)
+            decided = self._decided(trial.ravel(), t, r).reshape(2, 2, *trial.shape)[kind, row, which]
+            decided[:, 0], decided[:, -1] = True, False
+            last = np.argmin(decided, axis=1) - 1
+            kept, other = trial[which, last], trial[which, last + 1]
+        edges = np.unique(np.concatenate([grid, kept]))
+        decided = self._decided(edges, t, r)
+        between = np.any(decided[..., :-1] & decided[..., 1:], axis=1)
+        status = np.where(between[0], 1.0, np.where(between[1], 0.0, np.nan))
+        # NaN differs from itself, so undecided runs are joined by a mark of their own.
+        changes = np.flatnonzero(np.diff(np.nan_to_num(status, nan=0.5)))
+        return edges[np.concatenate([[0], changes + 1, [-1]])], status[np.append(changes, -1)]
+
     def _panels(self, radius: float) -> Array:
-        """Return edges in ``x = log m``: equal panels over the bulk, longer ones to the left, split at ``m = r``."""
-        low, high = self._maximum.low, self._maximum.high
+        """Return edges in ``x = log m``: equal panels over the bulk, then growing to the left and around ``m = r``."""
+        low, high, at = self._maximum.low, self._maximum.high, math.log(radius)
         turn = max(low, high - 3.0)
-        left = np.linspace(low, turn, math.ceil((turn - low) / 2.0) + 1)[:-1] if turn > low else np.empty(0)
-        edges = np.concatenate([left, np.linspace(turn, high, _PANELS + 1)])
-        at = math.log(radius)
-        return np.sort(np.append(edges, at)) if low < at < high else edges
+        edges = [np.linspace(turn, high, _PANELS + 1), np.array([low, at])]
+        if turn > low:
+            steps = 2.0 ** np.arange(1.0, math.log2(turn - low + 4.0) + 1.0) - 1.0
+            joint = 0.5 * (max(at, low) + turn)  # from here on the steps from the other end are the shorter
+            edges += [(turn - steps)[turn - steps > min(joint, turn)], (at + steps)[at + steps < joint], at - steps]
+        everything = np.unique(np.concatenate(edges))
+        return everything[(everything >= low) & (everything <= high)]
+
+    def _settle(self, t: float, radius: float, tolerance: float) -> tuple[float, float, Array, Array]:
+        """Return ``P(ℓ > t)`` and its error from the maxima that decide it, and the ends of panels of the others."""
+        edges, status = self._runs(t, radius)
+        mass = np.diff(self._below(edges))
+        slight = np.isnan(status) & (mass <= _SLIGHT * tolerance)
+        value = float(mass[status == 1.0].sum() + 0.5 * mass[slight].sum())
+        panels = self._panels(radius)
+        left, right = [np.empty(0)], [np.empty(0)]
+        for i in np.flatnonzero(np.isnan(status) & ~slight):
+            inner = panels[(panels > edges[i]) & (panels < edges[i + 1])]
+            left.append(np.append(edges[i], inner))
+            right.append(np.append(inner, edges[i + 1]))
+        return value, 0.5 * float(mass[slight].sum()), np.concatenate(left), np.concatenate(right)
+
+    def _below(self, x: Array) -> Array:
+        """Return ``P(log m <= x)`` for ``x`` in the range of the law, by quadrature from the next of some edges."""
+        nodes, weights = gauss_legendre(20)
+        edges, cumulated = self._cumulated
+        panel = np.clip(np.searchsorted(edges, x, side="right") - 1, 0, len(edges) - 2)
+        width = (x - edges[panel])[:, None]
+        density = np.exp(self._maximum.log_density(edges[panel][:, None] + width * nodes))
+        return np.asarray(cumulated[panel] + (width * density) @ weights)
+
+    @cached_property
+    def _cumulated(self) -> tuple[Array, Array]:
+        """Edges and the mass of ``log m`` below each: short panels over the bulk, growing ones in the left tail."""
+        low, high = self._maximum.low, self._maximum.high
+        turn = max(low, high - 7.0)
+        edges = np.linspace(turn, high, 49)
+        if turn > low:
+            edges = np.concatenate([turn + 1.0 - np.geomspace(1.0, 1.0 + turn - low, 33)[:0:-1], edges])
+        nodes, weights = gauss_legendre(20)
+        width = np.diff(edges)[:, None]
+        mass = (width * np.exp(self._maximum.log_density(edges[:-1, None] + width * nodes))) @ weights
+        return edges, np.concatenate([[0.0], np.cumsum(mass)])
 
     def _quick(self, t: float, radius: float, tolerance: float) -> tuple[float, float]:
         nodes, weights = gauss_legendre(6)
-        edges = self._panels(radius)
-        widths = np.diff(edges)[:, None]
-        x = (edges[:-1, None] + widths * nodes).ravel()
+        settled, _, left, right = self._settle(t, radius, tolerance)
+        if len(left) == 0:
+            return settled, tolerance
+        widths = (right - left)[:, None]
+        x = (left[:, None] + widths * nodes).ravel()
         mass = (widths * weights).ravel() * np.exp(self._maximum.log_density(x))
         value, _ = self._given_maximum(np.exp(x), t, radius, 1e-4, quick=True)
-        return float(mass @ value), tolerance
+        return settled + float(mass @ value), tolerance
 
     def _adaptive(self, t: float, radius: float, tolerance: float) -> tuple[float, float]:
         nodes, kronrod, gauss = gauss_kronrod()
-        edges = self._panels(radius)
-        left, right = edges[:-1], edges[1:]
-        done_value = done_error = 0.0
+        tolerance = min(tolerance, _KINKED.get(self.dim, tolerance))
+        done_value, done_error, left, right = self._settle(t, radius, tolerance)
         for round_ in range(_ROUNDS):
+            if len(left) == 0:
+                break
             widths = (right - left)[:, None]
             x = left[:, None] + widths * nodes
             mass = widths * np.exp(self._maximum.log_density(x))
@@ -86,8 +186,6 @@ class MaxTiltedLaw(LogRatioLaw):
             closed = ~open_
             done_value += float(estimates[closed].sum())
             done_error += float((errors + inner)[closed].sum())
-            if not open_.any():
-                break
             middle = 0.5 * (left[open_] + right[open_])
             left, right = np.concatenate([left[open_], middle]), np.concatenate([middle, right[open_]])
         return done_value, done_error + 1e-13

@@ -58,6 +58,14 @@ def sum_tail(count: int, low: Array, high: Array, threshold: Array, tolerance: f
         inside = np.clip(threshold, low, high)
         value = erf_between(inside, high) / erf_between(low, high)
         return np.asarray(value), np.asarray(value * 1e-14)
+    # Far thresholds need no sums; what remains is within reach of the intervals, so that nothing below overflows.
+    sure = threshold < sum_limit(count, low, high, -1.0)
+    open_ = np.flatnonzero(~sure & (threshold <= sum_limit(count, low, high, 1.0)))
+    if len(open_) < len(threshold):
+        value, error = np.where(sure, 1.0, 0.0), np.full_like(threshold, ALIASING)
+        if len(open_):
+            value[open_], error[open_] = sum_tail(count, low[open_], high[open_], threshold[open_], tolerance)
+        return value, error
     if count <= 3:
         few = _pair_tail if count == 2 else _triple_tail
         parts = [
@@ -80,7 +88,7 @@ def sum_tail(count: int, low: Array, high: Array, threshold: Array, tolerance: f
 
 def _spread(count: int, width: Array) -> Array:
     """Return ``_DEVIATIONS`` deviations of the sub-Gaussian proxy of ``T``."""
-    return np.asarray(_DEVIATIONS * np.sqrt(count * np.minimum(0.25, 0.5 / width**2)))
+    return np.asarray(_DEVIATIONS * math.sqrt(count) * np.minimum(0.5, math.sqrt(0.5) / width))
 
 
 def sum_limit(count: int, low: Array, high: Array, side: float) -> Array:
@@ -93,7 +101,7 @@ def sum_limit(count: int, low: Array, high: Array, side: float) -> Array:
         mean = (np.exp(-low * low) - np.exp(-high * high)) / (math.sqrt(math.pi) * erf_between(low, high))
     mean = np.where(width > 1e-3, mean, 0.5 * (low + high))  # within width² of the truth, far inside the margin below
     mean = np.clip(mean, low, high)
-    spread = (_DEVIATIONS + 0.5) * np.sqrt(count * np.minimum(0.5, 0.25 * width**2))
+    spread = (_DEVIATIONS + 0.5) * math.sqrt(count) * np.minimum(math.sqrt(0.5), 0.5 * width)
     if side < 0:
         return np.asarray(np.maximum(count * low, count * mean - spread))
     return np.asarray(np.minimum(count * high, count * mean + spread))
@@ -140,9 +148,10 @@ def _triple_tail(low: Array, high: Array, threshold: Array) -> tuple[Array, Arra
     a, b = low[:, None], high[:, None]
     root = math.sqrt(2.0)
     overlap = erf_between(root * (np.maximum(a, y - b) - 0.5 * y), root * (np.minimum(b, y - a) - 0.5 * y))
-    density = math.sqrt(2.0 / math.pi) * np.exp(-0.5 * y * y) * np.maximum(overlap, 0.0) / total[:, None] ** 2
+    # Each factor over its own normaliser, whose powers may underflow.
+    density = math.sqrt(2.0 / math.pi) * np.exp(-0.5 * y * y) * np.maximum(overlap, 0.0) / total[:, None]
     rest = erf_between(np.clip(threshold[:, None] - y, a, b), np.broadcast_to(b, y.shape)) / total[:, None]
-    values = density * rest * widths
+    values = density * rest * (widths / total[:, None])
     error = np.abs(values @ (kronrod - gauss)).sum(0) + 1e-13
     return np.asarray(np.clip((values @ kronrod).sum(0), 0.0, 1.0)), np.asarray(error)
 
