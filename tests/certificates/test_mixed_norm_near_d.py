@@ -155,3 +155,22 @@ def test_symmetry(k: float, dim: int, radius: float) -> None:
     mirrored = math.exp(a) * above_a - math.exp(b) * above_b + (b - a) / 2 * weights @ (np.exp(t) * tails.at_least[4:])
     assert above_less_b - above_less_a == pytest.approx(mirrored, abs=1e-6)
     assert mirrored > 1e-3 * (dim - k)  # there is something to compare
+
+
+@pytest.mark.parametrize(
+    ("k", "dim", "radius", "t"),
+    [(11.8, 12, 0.0779987611036351, -9.738537324749245), (11.8, 12, 0.014138691355993613, -3.0734259372426522),
+     (7.8, 8, 0.06565480327742737, -5.57997769210029)],
+)  # fmt: skip
+def test_a_narrow_step_beside_a_panels_end_is_seen(k: float, dim: int, radius: float, t: float) -> None:
+    """Given ``m``, the tail rises within a thousandth of the range: beyond the outermost node of a rule it is missed."""
+    law = MaxTiltedLaw(k, dim)
+    tails = law.tails(np.array([t]), np.array([radius]), law.accuracy)
+    nodes, weights = np.polynomial.legendre.leggauss(16)
+    edges = np.linspace(law._maximum.low, law._maximum.high, 641)
+    edges = np.unique(np.concatenate([edges, np.linspace(math.log(radius) - 3.0, math.log(radius) + 3.0, 3001)]))
+    widths = np.diff(edges)[:, None]
+    x = edges[:-1, None] + widths * (nodes + 1) / 2
+    given, _ = law._given_maximum(np.exp(x.ravel()), t, radius, 1e-9, quick=False)
+    fine = float((widths * weights / 2 * np.exp(law._maximum.log_density(x)) * given.reshape(x.shape)).sum())
+    assert tails.above[0] == pytest.approx(fine, rel=0, abs=float(tails.error[0]) + 3e-8)

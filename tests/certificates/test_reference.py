@@ -18,12 +18,12 @@ REFERENCE = json.loads((Path(__file__).parents[1] / "oracles" / "reference.json"
 #: A group of MixedNorm values takes up to seconds a radius in few dimensions; so many of each group are checked.
 SLOW_VALUES = 2
 
-#: What a proven bound may lie on the safe side of the truth, beyond the oracle's own tolerance. Quadrature stops at
-#: 1e-9 a tail and both tails enter; for `MixedNorm` the aim is 1e-7 a tail (3e-7 for few summands). In three dimensions
-#: a single truncated normal is left to integrate over, kinks and all, and the error estimate is the loosest.
-#: `L` changes by up to 20 times what the tails do.
+#: What a bound may lie on the safe side of the truth, beyond the oracle's own tolerance: 1e-9 a tail is aimed at,
+#: for `MixedNorm` at 1e-7 (3e-7 for few summands), and both tails enter. In three dimensions the search for the best λ
+#: stops short at a kink.
 ALLOWED = 5e-9
-ALLOWED_MIXED = 4e-7
+ALLOWED_MIXED = 2e-7
+ALLOWED_FEW_SUMMANDS = 6e-7
 ALLOWED_MIXED_IN_SPACE = 2e-5
 ALLOWED_LOWER = 5e-8
 
@@ -59,7 +59,9 @@ def is_deterministic(noise: SmoothingDistribution, threat: str, dim: int) -> boo
 def allowance(noise: str, dim: int) -> float:
     if not noise.startswith("mixed_norm"):
         return ALLOWED
-    return ALLOWED_MIXED_IN_SPACE if dim == 3 else ALLOWED_MIXED
+    if dim == 3:
+        return ALLOWED_MIXED_IN_SPACE
+    return ALLOWED_FEW_SUMMANDS if dim < 12 else ALLOWED_MIXED
 
 
 @pytest.mark.parametrize(("text", "threat", "dim", "rows"), groups("p_star"))
