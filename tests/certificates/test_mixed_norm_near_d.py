@@ -163,7 +163,7 @@ def test_symmetry(k: float, dim: int, radius: float) -> None:
      (7.8, 8, 0.06565480327742737, -5.57997769210029)],
 )  # fmt: skip
 def test_a_narrow_step_beside_a_panels_end_is_seen(k: float, dim: int, radius: float, t: float) -> None:
-    """Given ``m``, the tail rises within a thousandth of the range: beyond the outermost node of a rule it is missed."""
+    """Given ``m``, the tail rises within a thousandth of the range, which the outermost node of a rule can miss."""
     law = MaxTiltedLaw(k, dim)
     tails = law.tails(np.array([t]), np.array([radius]), law.accuracy)
     nodes, weights = np.polynomial.legendre.leggauss(16)
