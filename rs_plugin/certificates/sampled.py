@@ -150,15 +150,18 @@ class SampledBounds(Bounds):
     def _fill(self, method: SampledMethod, n: int, share: float) -> Array:
         totals = np.zeros((2, *self._lambdas.shape))
         tau = np.log(self._lambdas)
+        # An atom of ℓ is computed as values that differ by their rounding; a threshold among them would count different
+        # parts of it in the two tails. So both are counted as if ℓ were off in the unfavourable direction.
+        blur = 1e-9 + 1e-12 * self._dim
         for count in self._draws(n):
             ratios = self._log_ratios(self._sample(count), self._radii)
             for i, row in enumerate(np.sort(ratios, axis=1)):
-                at_most = np.searchsorted(row, tau[i], side="right")
+                at_most = np.searchsorted(row, tau[i] + (0.0 if method == "dual" else blur), side="right")
                 if method == "dual":
                     totals[0, i] += _positive_parts(row, self._lambdas[i], at_most)
                 else:
                     totals[0, i] += at_most
-                    totals[1, i] += count - np.searchsorted(row, -tau[i], side="left")
+                    totals[1, i] += count - np.searchsorted(row, -tau[i] + blur, side="left")
         if method == "dual":
             bound = totals[0] / n + self._lambdas * (math.sqrt(math.log(1.0 / share) / (2.0 * n)) + 1e-12)
         else:

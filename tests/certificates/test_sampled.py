@@ -114,3 +114,11 @@ def test_a_user_without_rules_is_refused() -> None:
             certificate(Undeclared(), "L1", 4, method)
     with pytest.raises(UnsupportedThreatError, match="monte_carlo"):
         certificate(Logistic(), "L1", 4)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_an_atom_inside_the_law_is_counted_whole(seed: int) -> None:
+    """Laplace noise under Linf in the plane has an atom at ``ℓ = 0``; at this radius p* is 0.6110310 by convolution."""
+    generator = torch.Generator().manual_seed(seed)
+    table = certificate(Laplace(1.0), "Linf", 2, "monte_carlo", n=100_000, alpha=1e-4, generator=generator)
+    assert table.required_probability(0.22373300498480606 * (1 - 1e-12)) > 0.6110309
