@@ -135,3 +135,15 @@ def test_extremes_are_safe_and_silent(norm: float, power: float, dim: int, k: fl
     lam = np.array([[1e-300], [0.5], [1.0], [1e300]])
     gap = found.discrepancy(lam, radii)
     assert ((gap >= np.maximum(lam - 1, 0)) & (gap <= lam)).all()
+
+
+@pytest.mark.parametrize(
+    ("k", "dim", "lam", "radius", "truth"),
+    [(5000, 10**4, 1.64872127078631, 0.0025, 0.6487337734), (392, 784, 1.64872128467073, 0.012626906806902635 / 2**0.5,
+      0.6488811565)],
+)  # fmt: skip
+def test_beside_the_almost_atom(k: float, dim: int, lam: float, radius: float, truth: float) -> None:
+    """Half of the mass lies within 1e-10 of the largest ``ℓ``; the discrepancies are by 30 digits."""
+    bounds = certificate(LinfExponential(k, 1.0), "Linf", dim)
+    found = bounds.discrepancy(lam, radius * 2**0.5 * (1 - 1e-15))
+    assert truth - 1e-10 <= found <= truth + 1e-8

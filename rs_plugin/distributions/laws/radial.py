@@ -140,7 +140,7 @@ class RadialLaw(LogRatioLaw):
 
     def _two_points(self, growth: Array, rho: Array) -> _Conditional:
         # |z - r| is R + r or |R - r|, each with probability 1/2.
-        near = np.abs(1.0 - rho) - 1.0
+        near = np.where(rho <= 1.0, -rho, rho - 2.0)  # |1 - rho| - 1, which would cancel
         below = 0.5 * (growth > rho) + 0.5 * (growth > near)
         return _Conditional(below, 0.5 * (growth >= rho) + 0.5 * (growth >= near))
 
@@ -166,7 +166,7 @@ class RadialLaw(LogRatioLaw):
         # largest opposite coordinate, P(Q <= x R) = ((1 + x)/2)^{d-1}.
         with np.errstate(divide="ignore"):
             inside = np.exp((self.dim - 1) * np.log1p(np.clip(0.5 * (growth - rho), -1.0, 0.0)))
-        near = np.abs(1.0 - rho) - 1.0
+        near = np.where(rho <= 1.0, -rho, rho - 2.0)  # |1 - rho| - 1, which would cancel
         below = 0.5 * (growth > rho) + 0.5 * np.where(growth > near, inside, 0.0)
         return _Conditional(below, 0.5 * (growth >= rho) + 0.5 * np.where(growth >= near, inside, 0.0))
 
@@ -177,7 +177,7 @@ class RadialLaw(LogRatioLaw):
         with np.errstate(divide="ignore"):
             others = np.exp((d - 1) * np.log1p(np.clip(growth, -1.0, 0.0)))
         side = np.clip(1.0 + 0.5 * (growth - rho), 0.0, 1.0)
-        near = np.abs(1.0 - rho) - 1.0
+        near = np.where(rho <= 1.0, -rho, rho - 2.0)  # |1 - rho| - 1, which would cancel
         below = (
             0.5 / d * (growth > rho)
             + 0.5 / d * np.where(growth > near, others, 0.0)
