@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from rs_plugin.certificates import certificate
+from rs_plugin.certificates import Certificate, certificate
 from rs_plugin.distributions.base import SmoothingDistribution
 from rs_plugin.distributions.contract import probe
 from rs_plugin.errors import InputError, ParameterError
@@ -83,7 +83,7 @@ class SmoothedClassifier(nn.Module):
         """
         _check_positive("n", n)
         check_alpha(alpha)
-        _check_seed(seed)
+        check_seed(seed)
         return [predicted(counts[0], alpha) for counts in self._count(x, [DrawRange(Stream.ESTIMATION, 0, n)], seed)]
 
     def certify(
@@ -119,17 +119,12 @@ class SmoothedClassifier(nn.Module):
         """
         check_draws(n0, n)
         check_alpha(alpha)
-        _check_seed(seed)
+        check_seed(seed)
         images = check_inputs(x)
         truth: list[int | None] = [None] * len(images) if labels is None else self._checked_labels(labels)
         if len(truth) != len(images):
             raise InputError(f"{len(images)} images but {len(truth)} labels")
-        dim = images[0].numel()
-        deterministic = method not in ("dual", "monte_carlo")
-        budget = AlphaBudget.split(alpha, deterministic=deterministic)
-        check_significance(n, budget.votes)
-        own = {} if deterministic else {"alpha": budget.certificate, "generator": certificate_generator(seed)}
-        radii_of = certificate(self.noise, threat_model, dim, method, **own)  # type: ignore[arg-type]
+        budget, radii_of = budgeted_certificate(self.noise, threat_model, images[0].numel(), method, alpha, seed, n)
         ranges = [DrawRange(Stream.SELECTION, 0, n0), DrawRange(Stream.ESTIMATION, 0, n)]
         counts = self._count(images, ranges, seed)
         selection, votes = (np.stack([pair[i] for pair in counts]) for i in (0, 1))
@@ -177,9 +172,30 @@ class SmoothedClassifier(nn.Module):
         return SmoothedClassifier(copy.deepcopy(self.base, memo), self.noise, self.num_classes, bank=self.bank)
 
 
-def certificate_generator(seed: int) -> torch.Generator:
-    """Return the generator of a Monte-Carlo certificate's draws, apart from all votes."""
-    return make_generator(torch.device("cpu"), seed, 0, Stream.CERTIFICATE)
+def budgeted_certificate(
+    noise: SmoothingDistribution,
+    threat_model: str,
+    dim: int,
+    method: str,
+    alpha: float,
+    seed: int,
+    n: int,
+    stopping: str = "fixed",
+) -> tuple[AlphaBudget, Certificate]:
+    """Return how alpha is shared between votes and certificate, and the certificate made with its share.
+
+    A Monte-Carlo certificate has a stream of draws of its own, apart from all votes.
+
+    Raises:
+        ParameterError: not even unanimous votes would show a prediction at the votes' share.
+    """
+    deterministic = method not in ("dual", "monte_carlo")
+    budget = AlphaBudget.split(alpha, deterministic=deterministic)
+    check_significance(n, budget.votes, stopping)
+    if deterministic:
+        return budget, certificate(noise, threat_model, dim, method)
+    generator = make_generator(torch.device("cpu"), seed, 0, Stream.CERTIFICATE)
+    return budget, certificate(noise, threat_model, dim, method, alpha=budget.certificate, generator=generator)
 
 
 def check_inputs(x: Tensor) -> Tensor:
@@ -219,6 +235,7 @@ def _check_positive(name: str, value: int) -> None:
         raise ParameterError(f"{name} = {value} is beyond the {MAX_TRIALS} draws that bounds are computed for")
 
 
-def _check_seed(seed: int) -> None:
+def check_seed(seed: int) -> None:
+    """Raise ParameterError unless ``seed`` is a whole number."""
     if isinstance(seed, bool) or not isinstance(seed, int | np.integer):
         raise ParameterError(f"seed must be a whole number, not {seed!r}")

@@ -40,6 +40,7 @@ class MaximumLaw:
         edges = np.linspace(turn, self.high, 49)
         if turn > self.low:
             edges = np.concatenate([turn + 1.0 - np.geomspace(1.0, 1.0 + turn - self.low, 33)[:0:-1], edges])
+        self._edges = edges
         nodes, weights = gauss_legendre(20)
         widths = np.diff(edges)
         self._x = (edges[:-1, None] + widths[:, None] * nodes).ravel()
@@ -48,6 +49,7 @@ class MaximumLaw:
         self._mass /= total
         self.log_total = math.log(total) + self._peak
         self._peak = self.log_total
+        self._cumulated = np.concatenate([[0.0], np.cumsum(self._mass.reshape(len(widths), -1).sum(1))])
         self._inverse: NumericalInversePolynomial | None = None
 
     def log_density(self, x: Array) -> Array:
@@ -62,6 +64,14 @@ class MaximumLaw:
         else:
             relative = log_gammainc_at(shape, self.power * x) - x
         return (self.dim - self.k) * x - level + (self.dim - 1) * relative - self._peak
+
+    def below(self, x: Array) -> Array:
+        """Return ``P(log m <= x)`` for ``x`` from ``low`` to ``high``, by quadrature from the last edge before it."""
+        nodes, weights = gauss_legendre(20)
+        panel = np.clip(np.searchsorted(self._edges, x, side="right") - 1, 0, len(self._edges) - 2)
+        start = self._edges[panel]
+        density = np.exp(self.log_density(start[:, None] + (x - start)[:, None] * nodes))
+        return np.asarray(self._cumulated[panel] + (x - start) * (density @ weights))
 
     def mean(self, values: Array) -> float:
         """Return the mean of a function of ``m`` given by its ``values`` at ``self.nodes``."""

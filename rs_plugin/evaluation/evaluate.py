@@ -13,12 +13,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from rs_plugin.certificates import METHODS, Certificate, certificate
 from rs_plugin.datasets import Dataset, load_dataset, parse_subset
 from rs_plugin.distributions.base import SAMPLER_VERSION
 from rs_plugin.errors import InputError, ParameterError, UncertifiableRadiusWarning, UnknownNameError
 from rs_plugin.estimation import (
-    AlphaBudget,
     check_alpha,
     exceeds,
     least_trials,
@@ -29,7 +27,7 @@ from rs_plugin.estimation import (
 from rs_plugin.evaluation.fingerprint import model_fingerprint, noise_fingerprint, run_key
 from rs_plugin.evaluation.results import Run
 from rs_plugin.evaluation.store import SCHEMA_VERSION, ImageVotes, VoteStore
-from rs_plugin.smoothing import SmoothedClassifier, certificate_generator, check_draws, check_significance
+from rs_plugin.smoothing import SmoothedClassifier, budgeted_certificate, check_draws, check_seed
 from rs_plugin.streams import CHUNK, Stream
 from rs_plugin.threats import parse_threat
 from rs_plugin.voting import DrawRange, VoteCounter, block_rows, single_threaded
@@ -102,17 +100,14 @@ def evaluate(
     listed = check_radii(radii)
     if workers is not None and (isinstance(workers, bool) or not isinstance(workers, int) or workers < 1):
         raise ParameterError(f"workers must be a positive whole number, not {workers!r}")
-    if isinstance(seed, bool) or not isinstance(seed, int | np.integer):
-        raise ParameterError(f"seed must be a whole number, not {seed!r}")
+    check_seed(seed)
     n0, n, seed = int(n0), int(n), int(seed)  # numpy's integers have no place in a key
     data = _chosen_images(dataset, subset, n_examples)
     if data.num_classes != model.num_classes:
         raise InputError(f"{data.name!r} has {data.num_classes} classes, the model {model.num_classes}")
     if device is not None:
         model = _moved(model, device)
-    noise_print = noise_fingerprint(model.noise, data.dim, model.device)
-    budget, radii_of = budgeted_certificate(model, threat, data.dim, method, alpha, seed)
-    check_significance(n, budget.votes, stopping)
+    budget, radii_of = budgeted_certificate(model.noise, threat, data.dim, method, alpha, seed, n, stopping)
     required = np.atleast_1d(radii_of.required_probability(listed))
     warn_uncertifiable(listed, required, n, budget.votes, cast(Stopping, stopping))
 
@@ -120,7 +115,6 @@ def evaluate(
     counter = model.counter(data.image_shape, draws)
     counter.count_with_base(data.images[0], 0, seed, [])  # an unusable network is refused before any long work
     config = _config(model, data, subset, n0, n, seed, cast(Stopping, stopping), draws)
-    config["noise_fingerprint"] = noise_print
     if stopping == "anytime":
         config |= {"radii": listed, "threat_model": threat, "method": radii_of.method, "alpha": alpha}
     key = run_key(config)
@@ -160,20 +154,6 @@ def _moved(model: SmoothedClassifier, device: str | torch.device) -> SmoothedCla
     except (RuntimeError, AssertionError, TypeError) as error:  # torch's own, several lines long
         reason = (str(error).splitlines() or [""])[0]
         raise ParameterError(f"device {str(device)!r} cannot be used here: {reason}") from error
-
-
-def budgeted_certificate(
-    model: SmoothedClassifier, threat: str, dim: int, method: str, alpha: float, seed: int
-) -> tuple[AlphaBudget, Certificate]:
-    """Return how alpha is shared, and the certificate made with its share."""
-    if method not in METHODS:
-        raise UnknownNameError(f"unknown method {method!r}; known: {', '.join(METHODS)}")
-    deterministic = method not in ("dual", "monte_carlo")
-    budget = AlphaBudget.split(alpha, deterministic=deterministic)
-    if deterministic:
-        return budget, certificate(model.noise, threat, dim, method)
-    generator = certificate_generator(seed)
-    return budget, certificate(model.noise, threat, dim, method, alpha=budget.certificate, generator=generator)
 
 
 def check_radii(radii: Sequence[float]) -> list[float]:
@@ -339,6 +319,7 @@ def _config(
         "sampler": SAMPLER_VERSION,
         "model": model_fingerprint(model.base, data.image_shape, model.device),
         "noise": str(model.noise),
+        "noise_fingerprint": noise_fingerprint(model.noise, data.dim, model.device),
         "dataset": data.name,
         "data_fingerprint": data.collection,
         "first_image": int(data.indices[0]),
@@ -353,10 +334,6 @@ def _config(
         "dtype": "float32",
         "autocast": "none",
         "device": model.device.type,
-        "block": [*_block_shape(model, data, draws)],
+        "block": [block_rows(draws, data.dim), *data.image_shape],
         "stopping": stopping,
     }
-
-
-def _block_shape(model: SmoothedClassifier, data: Dataset, draws: int) -> tuple[int, ...]:
-    return (block_rows(draws, data.dim), *data.image_shape)

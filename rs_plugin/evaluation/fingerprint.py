@@ -26,8 +26,8 @@ def model_fingerprint(base: nn.Module, image_shape: tuple[int, ...], device: tor
         digest.update(f"{name}|{tensor.dtype}|{tuple(tensor.shape)}".encode())
         digest.update(tensor.flatten().view(torch.uint8).numpy().tobytes() if tensor.numel() else b"")
     count = int(np.prod(image_shape))
-    probe = torch.remainder(torch.arange(4 * count, dtype=torch.float64) * 0.6180339887498949, 1.0)
-    images = probe.to(torch.float32).view(4, *image_shape).to(device)
+    values = torch.remainder(torch.arange(4 * count, dtype=torch.float64) * 0.6180339887498949, 1.0)
+    images = values.to(torch.float32).view(4, *image_shape).to(device)
     with torch.inference_mode(), single_threaded(), plain_float32(device):
         scores = base(images)
     digest.update(_rounded(scores) if isinstance(scores, torch.Tensor) else b"")

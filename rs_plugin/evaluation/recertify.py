@@ -7,14 +7,13 @@ from pathlib import Path
 
 import numpy as np
 
-from rs_plugin.certificates import certificate
 from rs_plugin.distributions import parse_noise
 from rs_plugin.errors import ParameterError, StoreError
-from rs_plugin.estimation import AlphaBudget, check_alpha
+from rs_plugin.estimation import check_alpha
 from rs_plugin.evaluation.evaluate import check_radii, warn_uncertifiable
 from rs_plugin.evaluation.results import Run
 from rs_plugin.evaluation.store import VoteStore
-from rs_plugin.smoothing import certificate_generator, check_significance
+from rs_plugin.smoothing import budgeted_certificate
 from rs_plugin.threats import parse_threat
 
 
@@ -63,15 +62,8 @@ def recertify(
     listed = check_radii(radii)
     threat = parse_threat(threat_model)
     dim = int(np.prod(config["image_shape"]))
-    deterministic = method not in ("dual", "monte_carlo")
-    budget = AlphaBudget.split(alpha, deterministic=deterministic)
-    check_significance(config["n"], budget.votes, config["stopping"])
-    noise = parse_noise(config["noise"])
-    if deterministic:
-        radii_of = certificate(noise, threat, dim, method)
-    else:
-        generator = certificate_generator(config["seed"])
-        radii_of = certificate(noise, threat, dim, method, alpha=budget.certificate, generator=generator)
-    required = np.atleast_1d(radii_of.required_probability(listed))
-    warn_uncertifiable(listed, required, config["n"], budget.votes, config["stopping"])
-    return Run(key, config, rows, radii_of, listed, alpha, budget, config["dataset"])
+    noise, n, stopping = parse_noise(config["noise"]), config["n"], config["stopping"]
+    budget, radii_of = budgeted_certificate(noise, threat, dim, method, alpha, config["seed"], n, stopping)
+    run = Run(key, config, rows, radii_of, listed, alpha, budget, config["dataset"])
+    warn_uncertifiable(listed, run.required, n, budget.votes, stopping)
+    return run

@@ -17,7 +17,6 @@ mass is needed. As ``k`` nears ``d`` the law of ``x = log m`` spans thousands of
 from __future__ import annotations
 
 import math
-from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -117,7 +116,7 @@ class MaxTiltedLaw(LogRatioLaw):
     def _settle(self, t: float, radius: float, tolerance: float) -> tuple[float, float, Array, Array]:
         """Return ``P(ℓ > t)`` and its error from the maxima that decide it, and the ends of panels of the others."""
         edges, status = self._runs(t, radius)
-        mass = np.diff(self._below(edges))
+        mass = np.diff(self._maximum.below(edges))
         slight = np.isnan(status) & (mass <= _SLIGHT * tolerance)
         value = float(mass[status == 1.0].sum() + 0.5 * mass[slight].sum())
         panels = self._panels(radius)
@@ -127,28 +126,6 @@ class MaxTiltedLaw(LogRatioLaw):
             left.append(np.append(edges[i], inner))
             right.append(np.append(inner, edges[i + 1]))
         return value, 0.5 * float(mass[slight].sum()), np.concatenate(left), np.concatenate(right)
-
-    def _below(self, x: Array) -> Array:
-        """Return ``P(log m <= x)`` for ``x`` in the range of the law, by quadrature from the next of some edges."""
-        nodes, weights = gauss_legendre(20)
-        edges, cumulated = self._cumulated
-        panel = np.clip(np.searchsorted(edges, x, side="right") - 1, 0, len(edges) - 2)
-        width = (x - edges[panel])[:, None]
-        density = np.exp(self._maximum.log_density(edges[panel][:, None] + width * nodes))
-        return np.asarray(cumulated[panel] + (width * density) @ weights)
-
-    @cached_property
-    def _cumulated(self) -> tuple[Array, Array]:
-        """Edges and the mass of ``log m`` below each: short panels over the bulk, growing ones in the left tail."""
-        low, high = self._maximum.low, self._maximum.high
-        turn = max(low, high - 7.0)
-        edges = np.linspace(turn, high, 49)
-        if turn > low:
-            edges = np.concatenate([turn + 1.0 - np.geomspace(1.0, 1.0 + turn - low, 33)[:0:-1], edges])
-        nodes, weights = gauss_legendre(20)
-        width = np.diff(edges)[:, None]
-        mass = (width * np.exp(self._maximum.log_density(edges[:-1, None] + width * nodes))) @ weights
-        return edges, np.concatenate([[0.0], np.cumsum(mass)])
 
     def _quick(self, t: float, radius: float, tolerance: float) -> tuple[float, float]:
         nodes, weights = gauss_legendre(6)
