@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from functools import cache
-from typing import Final, TypeAlias
+from typing import Final, NamedTuple, TypeAlias
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -42,19 +43,100 @@ _KRONROD_WEIGHTS: Final = (
 )
 
 
-@cache
-def gauss_kronrod() -> tuple[Array, Array, Array]:
-    """Return nodes (21,), Kronrod weights (21,) and Gauss weights (21,) on [0, 1].
+_END: Final = 1e-8  # how far from its panel's ends the closed rule looks: at an end itself the integrand may jump
+_NULL_RULES: Final = 8
+_HALVINGS: Final = 40  # of a panel
+_NARROWEST: Final = 1e-12  # a panel, relative to its place
+_FEWEST: Final = 256  # panels that may be open at a time, beside as many as there were
+_SHARE: Final = 1.0 / 16.0  # of the tolerance that one panel may leave
 
-    The Gauss weights are 0 at the nodes that only the Kronrod rule has, so one set of values serves both rules and
-    their difference bounds the error of the better one generously for a smooth integrand.
+
+class KronrodRule(NamedTuple):
+    """The 21-point Kronrod rule on [0, 1] with its Gauss rule and null rules that estimate its error.
+
+    Two more nodes of weight 0 lie next to the ends. A null rule of degree ``n`` is a sum over the nodes that vanishes
+    for every polynomial below that degree; scaled to the difference of the Kronrod and the Gauss rule, the highest
+    eight of the 23 nodes, in pairs, and that difference itself estimate the error, which the largest of them covers
+    for one step, kink, root or smooth rise anywhere in the panel, where the difference alone vanishes by chance, or
+    near the ends always. A feature between two nodes that no node sees is not covered. Source: Berntsen & Espelid,
+    *Error estimation in automatic quadrature routines*, ACM TOMS 17 (1991).
     """
+
+    nodes: Array  # (23,)
+    weights: Array  # (23,)
+    difference: Array  # (23,) Kronrod minus Gauss
+    null: Array  # (23, 8)
+
+    def integrate(self, values: Array) -> tuple[Array, Array]:
+        """Return the integrals of ``values``, shape (..., 23), and their estimated errors, shapes (...)."""
+        pairs = (values @ self.null).reshape(*values.shape[:-1], _NULL_RULES // 2, 2)
+        error = np.maximum(np.hypot(pairs[..., 0], pairs[..., 1]).max(-1), np.abs(values @ self.difference))
+        return np.asarray(values @ self.weights), np.asarray(error)
+
+
+@cache
+def kronrod_rule() -> KronrodRule:
+    """Return the rule, made once."""
     half = np.array(_KRONROD_NODES)
-    nodes = np.concatenate([-half, half[-2::-1]])
-    weights = np.concatenate([np.array(_KRONROD_WEIGHTS), np.array(_KRONROD_WEIGHTS)[-2::-1]])
+    inner = (np.concatenate([-half, half[-2::-1]]) + 1.0) / 2.0
+    nodes = np.concatenate([[_END], inner, [1.0 - _END]])
+    weights = np.pad(np.concatenate([np.array(_KRONROD_WEIGHTS), np.array(_KRONROD_WEIGHTS)[-2::-1]]) / 2.0, 1)
     gauss = np.zeros_like(weights)
-    gauss[1::2] = np.polynomial.legendre.leggauss(10)[1]
-    return (nodes + 1.0) / 2.0, weights / 2.0, gauss / 2.0
+    gauss[2:-1:2] = np.polynomial.legendre.leggauss(10)[1] / 2.0
+    difference = weights - gauss
+    basis, _ = np.linalg.qr(np.polynomial.legendre.legvander(2.0 * nodes - 1.0, len(nodes) - 1))
+    return KronrodRule(nodes, weights, difference, basis[:, -_NULL_RULES:] * np.linalg.norm(difference))
+
+
+def integrate_panels(
+    function: Callable[[Array, NDArray[np.intp]], tuple[Array, Array]],
+    owner: NDArray[np.intp],
+    left: Array,
+    right: Array,
+    shape: tuple[int, int],
+    tolerance: float,
+) -> tuple[Array, Array]:
+    """Return integrals of one or more functions, each a sum over panels of its own, and their estimated errors.
+
+    Panels are halved until an integral's estimated error is within the tolerance, or they are as narrow as rounding.
+
+    Args:
+        function: takes points, shape (n, 23), and the owner of each row, shape (n,); returns the values of the
+            functions, shape (parts, n, 23), and an error of every value, shape (n, 23).
+        owner: the integral, below ``count``, that each panel belongs to, shape (panels,).
+        left: left ends, shape (panels,).
+        right: right ends, shape (panels,).
+        shape: of the result, (parts, count).
+        tolerance: absolute error to aim at; where it cannot be reached the error says so.
+
+    Returns:
+        Values of shape (parts, count), and one error, of the worst part, of shape (count,).
+    """
+    rule = kronrod_rule()
+    count = shape[1]
+    values, errors = np.zeros(shape), np.zeros(count)
+    most = _FEWEST + len(left)
+    for round_ in range(_HALVINGS + 1):
+        if len(left) == 0:
+            break
+        widths = right - left
+        integrand, spread = function(left[:, None] + widths[:, None] * rule.nodes, owner)
+        estimates, doubts = rule.integrate(integrand * widths[:, None])
+        doubt = doubts.max(0)
+        # Panels of an integral whose total error is within the tolerance need no halving, however it is spread.
+        total = np.bincount(owner, doubt, count) + errors
+        narrow = widths <= _NARROWEST * np.maximum(1.0, np.abs(left))
+        open_ = (total[owner] > tolerance) & (doubt > _SHARE * tolerance) & ~narrow
+        if round_ == _HALVINGS or np.count_nonzero(open_) > most:  # a function that is noise cannot be resolved
+            open_[:] = False
+        done = ~open_
+        for row, estimate in zip(values, estimates, strict=True):
+            row += np.bincount(owner[done], estimate[done], count)
+        errors += np.bincount(owner[done], (doubt + widths * (spread @ rule.weights))[done], count)
+        middle = 0.5 * (left[open_] + right[open_])
+        left, right = np.concatenate([left[open_], middle]), np.concatenate([middle, right[open_]])
+        owner = np.tile(owner[open_], 2)
+    return values, errors
 
 
 @cache

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -23,6 +24,7 @@ BLOCK_VALUES = 1 << 17
 SAMPLER_VERSION = 2
 
 _CONSTRAINTS = ("positive", "nonnegative", "any")
+_LEAST = 1e-12  # of an exponent other than 0: below it laws are nearly that of 0, atoms and all, but not quite
 
 
 class SmoothingDistribution(ABC):
@@ -265,12 +267,12 @@ def _provider(cls: type, names: Sequence[str]) -> type:
 
 
 def check_scale(noise: SmoothingDistribution, scale: float, power: float) -> None:
-    """Raise ParameterError unless ``scale`` and ``scale^{1/power}`` are positive, finite floats."""
+    """Raise ParameterError unless ``scale`` and ``scale^{1/power}`` are floats of full precision: no denormals."""
     try:
         length = float(scale) ** (1.0 / power)
     except OverflowError:
         length = math.inf
-    if not (0 < scale < math.inf and 0 < length < math.inf):
+    if not (sys.float_info.min <= scale < math.inf and sys.float_info.min <= length < math.inf):
         raise ParameterError(f"the scale of {noise} leaves the range of a float; choose one nearer 1")
 
 
@@ -293,4 +295,6 @@ def _checked(name: str, value: float, constraints: dict[str, str]) -> float:
     if constraint == "nonnegative" and not (value >= 0 and math.isfinite(value)):
         why = " (a negative exponent breaks the monotonicity that every certificate rests on)" if name == "k" else ""
         raise ParameterError(f"{name} must be 0 or more and finite, not {value!r}{why}")
+    if constraint == "nonnegative" and 0 < value < _LEAST:
+        raise ParameterError(f"{name} must be 0 or at least {_LEAST:g}, not {value!r}; choose 0")
     return value

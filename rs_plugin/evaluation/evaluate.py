@@ -317,7 +317,7 @@ def _config(
     return {
         "schema": SCHEMA_VERSION,
         "sampler": SAMPLER_VERSION,
-        "model": model_fingerprint(model.base, data.image_shape, model.device),
+        "model": model_fingerprint(model.base, model.noise, data.images[0], model.device),
         "noise": str(model.noise),
         "noise_fingerprint": noise_fingerprint(model.noise, data.dim, model.device),
         "dataset": data.name,

@@ -6,7 +6,7 @@ import json
 import math
 from collections.abc import Sequence
 from dataclasses import replace
-from decimal import ROUND_FLOOR, Decimal
+from decimal import ROUND_FLOOR, Context, Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -234,7 +234,8 @@ def round_down(value: float, digits: int) -> str:
     """
     if math.isinf(value) or math.isnan(value):
         return str(value)
-    return str(Decimal(repr(float(value))).quantize(Decimal(1).scaleb(-digits), rounding=ROUND_FLOOR))
+    room = Context(prec=400, rounding=ROUND_FLOOR)  # for the digits of the largest float
+    return f"{Decimal(repr(float(value))).quantize(Decimal(1).scaleb(-digits), context=room):f}"
 
 
 def write_text(path: Path, text: str) -> None:

@@ -142,9 +142,10 @@ def test_discrepancy_bounds_the_lower_bound(case: Certificate) -> None:
     lam = np.geomspace(1e-3, 1e3, 41)
     value = case.discrepancy(lam, radius)
     assert (value >= np.maximum(lam - 1, 0)).all() and (value <= lam).all()
-    # D(λ) = λ - 1 + λ D(1/λ) by the symmetry of the noise. Both sides are made of the same two tails: rounding alone.
+    # D(λ) = λ - 1 + λ D(1/λ) by the symmetry of the noise. Both sides are made of the same two tails but that 1/λ is
+    # rounded, which moves the estimated error where kinks of the integrand coincide: by 1e-12 at most.
     mirrored = lam - 1 + lam * case.discrepancy(1 / lam, radius)
-    assert (np.abs(value - mirrored) <= 4e-15 * (1 + lam)).all()
+    assert (np.abs(value - mirrored) <= 1e-12 * (1 + lam)).all()
     for p in (0.3, 0.9, 0.99):
         # L is the supremum: λ p - D of any λ is no larger, but for what a rough λ costs, a third of the tails' error.
         margin = 1e-7 if isinstance(case.noise, MixedNorm) else 1e-9

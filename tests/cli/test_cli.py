@@ -417,6 +417,7 @@ def test_an_interrupted_run_says_how_to_go_on_and_goes_on(cli: Cli, tmp_path: Pa
     process = subprocess.Popen(
         [sys.executable, "-m", "rs_plugin.cli.main", *words],
         cwd=tmp_path, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a background job's children ignore it
     )  # fmt: skip
     try:
         end = time.monotonic() + 120

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import re
 import signal
@@ -10,8 +11,10 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -303,8 +306,12 @@ class TestSurroundings:
             return real(self, block)
 
         monkeypatch.setattr(VoteCounter, "_answer", slow)
-        with pytest.raises(KeyboardInterrupt):
-            small(workers=2, n=1_000_000)  # some 4 000 blocks an image
+        before = signal.signal(signal.SIGINT, signal.default_int_handler)  # which a background job starts without
+        try:
+            with pytest.raises(KeyboardInterrupt):
+                small(workers=2, n=1_000_000)  # some 4 000 blocks an image
+        finally:
+            signal.signal(signal.SIGINT, before)
         assert blocks < 400
 
 
@@ -312,7 +319,7 @@ class TestFingerprint:
     CPU = torch.device("cpu")
 
     def of(self, base: torch.nn.Module) -> str:
-        return model_fingerprint(base, SHAPE, self.CPU)
+        return model_fingerprint(base, Gaussian(0.1), torch.full(SHAPE, 0.5), self.CPU)
 
     def test_is_of_the_content(self) -> None:
         assert self.of(Rows()) == self.of(Rows())
@@ -343,6 +350,69 @@ class TestFingerprint:
             pass
 
         assert self.of(Other()) != self.of(Rows())
+
+    @pytest.mark.parametrize(
+        "setting",
+        [
+            lambda limit: limit,
+            lambda limit: {"limit": [limit]},
+            lambda limit: SimpleNamespace(limit=limit),
+            lambda limit: np.array([limit]),
+            lambda limit: {torch.tensor(limit).item()},
+            lambda limit: functools.partial(divmod, limit),
+            lambda limit: lambda x: x > limit,
+        ],
+        ids=["number", "nested", "object", "array", "set", "partial", "closure"],
+    )
+    def test_sees_attributes_whatever_the_answers(self, setting: Callable[[float], object]) -> None:
+        """A network that answers with classes may do so alike on every image it is asked about here."""
+
+        def answering(limit: float) -> torch.nn.Module:
+            base = Rows()
+            inner = torch.nn.Identity()
+            inner.setting = setting(limit)
+            base.inner = inner
+            return base
+
+        assert self.of(answering(20.0)) == self.of(answering(20.0)) != self.of(answering(30.0))
+
+    def test_sees_another_forward_of_the_same_name(self) -> None:
+        def made(limit: float) -> torch.nn.Module:
+            class Hard(Rows):
+                def forward(self, x: torch.Tensor) -> torch.Tensor:
+                    return super().forward(x) * (x.sum() > limit)
+
+            return Hard()
+
+        assert self.of(made(-1e6)) == self.of(made(-1e6)) != self.of(made(-2e6))
+
+        class Hard(Rows):
+            def forward(self, x: torch.Tensor) -> torch.Tensor:
+                return super().forward(x) * (x.sum() > -1e6)
+
+        class Same(Rows):
+            def forward(self, x: torch.Tensor) -> torch.Tensor:
+                return super().forward(x) * (x.sum() > -3e6)
+
+        Same.__qualname__ = Hard.__qualname__
+        assert self.of(Hard()) != self.of(Same())
+
+    def test_leaves_out_what_a_pass_changes(self) -> None:
+        class Counting(Rows):
+            passes = 0
+
+            def forward(self, x: torch.Tensor) -> torch.Tensor:
+                self.passes += 1
+                return super().forward(x)
+
+        base = Counting()
+        base(torch.zeros(1, *SHAPE))
+        assert self.of(base) == self.of(base)
+
+    def test_ends_on_attributes_that_lead_back(self) -> None:
+        base = Rows()
+        base.back = [base, {"again": base}]
+        assert self.of(base) == self.of(base) != self.of(Rows())
 
     def test_takes_buffers_of_every_type(self) -> None:
         base = Rows()

@@ -66,7 +66,7 @@ class TestRounding:
         assert Decimal(value) - Decimal(text) <= Decimal(10) ** -digits + Decimal(math.ulp(value))
 
     def test_listed_radii_read_back_as_they_are(self) -> None:
-        for value in (0.1, 0.15, 0.3, 0.6, 0.7, 1.1):
+        for value in (0.1, 0.15, 0.3, 0.6, 0.7, 1.1, 1e25, 1.5e300):
             assert float(round_down(value, 6)) == value
 
     def test_what_is_no_number(self) -> None:

@@ -24,18 +24,16 @@ from numpy.typing import NDArray
 from rs_plugin.distributions.laws.base import LogRatioLaw, Tails
 from rs_plugin.distributions.laws.truncated_sums import ALIASING, erf_between, sum_limit, sum_tail
 from rs_plugin.distributions.maximum import maximum_law
-from rs_plugin.numerics import Array, gauss_kronrod, gauss_legendre
+from rs_plugin.numerics import Array, gauss_legendre, integrate_panels, kronrod_rule
 
 _CUT = 44.0  # log of the inverse probability below which Q is left out: 8e-20
 _PANELS = 4
 _DOUBLINGS = 4  # of the panels in Q, for the maxima that need it
 _BISECTIONS = 20  # for points where panels are split, which need not be exact
-_ROUNDS = 40
 _COARSE = 1e-6  # tolerances above this take the quick rule
 _SMALLEST, _LARGEST = 1e-290, 1e100  # radii that are told apart
 _SPREAD = 9.0  # sub-Gaussian deviations of S that are allowed for: 2 exp(-9²/2) = 5e-18
 _SECTIONS, _SECTION_ROUNDS = 32, 8  # of the search for the ends of what is decided
-_KINKED = {2: 1e-9, 3: 3e-8}  # tolerances by dimension: kinks in x can mislead the estimate of larger errors there
 _SLIGHT = 1e-3  # of the tolerance: an undecided mass below it is halved instead of integrated over
 
 
@@ -139,38 +137,16 @@ class MaxTiltedLaw(LogRatioLaw):
         return settled + float(mass @ value), tolerance
 
     def _adaptive(self, t: float, radius: float, tolerance: float) -> tuple[float, float]:
-        nodes, kronrod, gauss = gauss_kronrod()
-        ends = np.concatenate([[0.0], nodes, [1.0]])
-        kronrod, gauss = np.pad(kronrod, 1), np.pad(gauss, 1)
-        tolerance = min(tolerance, _KINKED.get(self.dim, tolerance))
-        done_value, done_error, left, right = self._settle(t, radius, tolerance)
-        for round_ in range(_ROUNDS):
-            if len(left) == 0:
-                break
-            widths = (right - left)[:, None]
-            x = left[:, None] + widths * ends
-            mass = widths * np.exp(self._maximum.log_density(x))
-            value, error = self._given_maximum(np.exp(x.ravel()), t, radius, 0.02 * tolerance, quick=False)
-            value = value.reshape(x.shape)
-            integrand = mass * value
-            estimates = integrand @ kronrod
-            inner = (mass * error.reshape(x.shape)) @ kronrod
-            # Neither rule sees a step beyond its outermost node, and steps lie near ends: what is decided begins there.
-            unseen = (np.abs(np.diff(value, axis=1)) * np.maximum(mass[:, 1:], mass[:, :-1]))[:, [0, -1]].sum(1)
-            errors = np.abs(integrand @ (kronrod - gauss)) + nodes[0] * unseen
-            share = tolerance / 8.0
-            open_ = (errors > share * 0.5) & (right - left > 1e-9)
-            if round_ == _ROUNDS - 1:
-                open_[:] = False
-            # Panels whose total error is within the tolerance need no splitting, however it is spread.
-            if float(errors.sum()) + done_error <= tolerance:
-                open_[:] = False
-            closed = ~open_
-            done_value += float(estimates[closed].sum())
-            done_error += float((errors + inner)[closed].sum())
-            middle = 0.5 * (left[open_] + right[open_])
-            left, right = np.concatenate([left[open_], middle]), np.concatenate([middle, right[open_]])
-        return done_value, done_error + 1e-13
+        settled, error, left, right = self._settle(t, radius, tolerance)
+
+        def integrand(x: Array, _: NDArray[np.intp]) -> tuple[Array, Array]:
+            density = np.exp(self._maximum.log_density(x))
+            value, spread = self._given_maximum(np.exp(x.ravel()), t, radius, 0.02 * tolerance, quick=False)
+            return (density * value.reshape(x.shape))[None], density * spread.reshape(x.shape)
+
+        owner = np.zeros(len(left), dtype=np.intp)
+        value, spread = integrate_panels(integrand, owner, left, right, (1, 1), tolerance)
+        return settled + float(value[0, 0]), error + float(spread[0]) + 1e-13
 
     def _given_maximum(self, m: Array, t: float, r: float, tolerance: float, *, quick: bool) -> tuple[Array, Array]:
         """Return ``P(ℓ > t | m)`` and a bound on its error, shapes (n,)."""
@@ -224,13 +200,9 @@ class MaxTiltedLaw(LogRatioLaw):
         self, m: Array, sure: Array, never: Array, t: float, r: float, tolerance: float, panels: int, quick: bool
     ) -> tuple[Array, Array, Array]:
         """Integrate over ``Q`` from ``sure`` to ``never``: the value, its quadrature error, the error of the tails."""
-        if quick:
-            nodes, kronrod = gauss_legendre(5)
-            gauss = kronrod
-        else:
-            nodes, kronrod, gauss = gauss_kronrod()
-        grid = (np.arange(panels)[:, None] + nodes).ravel() / panels
-        kronrod, gauss = np.tile(kronrod, panels) / panels, np.tile(gauss, panels) / panels
+        rule = kronrod_rule()
+        nodes = gauss_legendre(5)[0] if quick else rule.nodes
+        grid = ((np.arange(panels)[:, None] + nodes) / panels).ravel()
         width = (never - sure)[:, None]
         q = sure[:, None] + width * grid
         mm = np.broadcast_to(m[:, None], q.shape)
@@ -240,14 +212,19 @@ class MaxTiltedLaw(LogRatioLaw):
         keep = (mass > 1e-22) & (q + mm > 1e-9 * mm)
         tail, tail_error = np.zeros_like(q), np.zeros_like(q)
         tail[keep], tail_error[keep] = sum_tail(self.dim - 2, -q[keep], mm[keep], threshold[keep], tolerance)
-        integrand = mass * tail
-        quadrature = np.abs(integrand @ (kronrod - gauss))
-        return np.asarray(integrand @ kronrod), np.asarray(quadrature), np.asarray((mass * tail_error) @ kronrod)
+        # The width of a panel is in the mass.
+        value, tails = (part.reshape(len(m), panels, -1) / panels for part in (mass * tail, mass * tail_error))
+        if quick:
+            weights = gauss_legendre(5)[1]
+            return np.asarray((value @ weights).sum(1)), np.zeros_like(m), np.asarray((tails @ weights).sum(1))
+        integrals, errors = rule.integrate(value)
+        return np.asarray(integrals.sum(1)), np.asarray(errors.sum(1)), np.asarray((tails @ rule.weights).sum(1))
 
     def _crossing(self, m: Array, start: Array, t: float, r: float, count: int, side: float) -> Array:
         """Return the ``Q`` in [start, m] where the threshold meets the lower (-1) or upper (1) limit of the sum.
 
-        The threshold rises with ``Q`` and the sum's limits fall, so there is one crossing at most.
+        The threshold rises with ``Q`` and the lower limit falls, so that these cross once at most. The upper limit may
+        rise too; what lies beyond the crossing found is left out, which is safe, since certificates use lower bounds.
         """
 
         def passed(q: Array, m: Array) -> Array:

@@ -11,10 +11,11 @@ import math
 from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy import special
 
 from rs_plugin.distributions.laws.base import LogRatioLaw, Tails
-from rs_plugin.numerics import Array, gauss_kronrod, log_gammaincinv
+from rs_plugin.numerics import Array, integrate_panels, log_gammaincinv
 from rs_plugin.threats import Threat
 
 _CUT = 1e-18  # probability left out at either end of the norm's law
@@ -23,7 +24,6 @@ _WIDEST_PANEL = 3.0  # in y, so that the far left tail of a small shape is resol
 _RESOLVED = 120.0  # length in y of the part with equal panels
 _AROUND = np.array([-48.0, -24.0, -12.0, -6.0, -3.0, 0.0, 3.0, 6.0, 12.0, 24.0, 48.0])  # edges about R = r
 _ROUNDING = 1e-13  # relative rounding of the densities and conditional probabilities, summed over the nodes
-_REFINEMENTS = 5
 _ROWS = 256  # radii at a time, which bounds the memory
 
 
@@ -64,33 +64,18 @@ class RadialLaw(LogRatioLaw):
             kinks = np.concatenate([kinks, self.power * np.log(radius)[:, None] + _AROUND], axis=1)
         kinks = np.clip(kinks, self._edges[0], self._edges[-1])
         edges = np.sort(np.concatenate([np.broadcast_to(self._edges, (len(t), len(self._edges))), kinks], axis=1))
-        result = self._integrate(t, radius, edges)
-        for _ in range(_REFINEMENTS):
-            coarse = np.flatnonzero(result.error > tolerance)
-            if len(coarse) == 0:
-                break
-            middles = (edges[:, 1:] + edges[:, :-1]) / 2.0
-            edges = np.sort(np.concatenate([edges, middles], axis=1))
-            better = self._integrate(t[coarse], radius[coarse], edges[coarse])
-            for old, new in zip(result, better, strict=True):
-                old[coarse] = new
-        return result
+        owner = np.repeat(np.arange(len(t)), edges.shape[1] - 1)
+        left, right = edges[:, :-1].ravel(), edges[:, 1:].ravel()
+        wide = right > left
+        t, radius = t[:, None], radius[:, None]
 
-    def _integrate(self, t: Array, radius: Array, edges: Array) -> Tails:
-        nodes, kronrod, gauss = gauss_kronrod()
-        widths = np.diff(edges, axis=1)[..., None]
-        if self.dim <= 4:
-            # There the conditional law starts like a root at its ends; the substitution 3s² - 2s³ smooths that away.
-            y = edges[:, :-1, None] + widths * (nodes * nodes * (3.0 - 2.0 * nodes))
-            mass = self._density(y) * widths * (6.0 * nodes * (1.0 - nodes))
-        else:
-            y = edges[:, :-1, None] + widths * nodes
-            mass = self._density(y) * widths
-        conditional = self._conditional(y, t[:, None, None], radius[:, None, None])
-        values = [mass * part for part in conditional]
-        above, at_least = ((value @ kronrod).sum(1) for value in values)
-        error = np.maximum(*(np.abs(value @ (kronrod - gauss)).sum(1) for value in values))
-        return Tails(above, at_least, error + _ROUNDING * at_least + 2.0 * _CUT)
+        def integrand(y: Array, of: NDArray[np.intp]) -> tuple[Array, Array]:
+            values = self._density(y) * np.stack(self._conditional(y, t[of], radius[of]))
+            return values, _ROUNDING * values[1]
+
+        panels = owner[wide], left[wide], right[wide]
+        (above, at_least), error = integrate_panels(integrand, *panels, (2, len(t)), tolerance)
+        return Tails(above, at_least, error + 2.0 * _CUT)
 
     def _density(self, y: Array) -> Array:
         """``exp(a y - e^y) / Γ(a)``, for large ``a`` about ``y = log a`` with Stirling's series (DLMF 5.11.1)."""
@@ -128,8 +113,12 @@ class RadialLaw(LogRatioLaw):
         """Return the law of ``‖z - δ‖`` at ``q`` given ``R``, from ``ρ = r/R`` and ``g = q/R - 1``."""
         log_growth = self._log_growth(y, t)
         log_rho = np.log(radius) - y / self.power
-        rho = np.exp(np.minimum(log_rho, 300.0))
-        growth = np.expm1(np.minimum(log_growth, 300.0))
+        if self.k == 0 and self.power == 1.0:
+            # q = R - t: where t = r or -r, the atoms, the comparisons below find equality, not rounding.
+            inverse = np.exp(np.minimum(-y, 600.0))
+            growth, rho = np.maximum(-t * inverse, -1.0), radius * inverse
+        else:
+            growth, rho = np.expm1(np.minimum(log_growth, 300.0)), np.exp(np.minimum(log_rho, 300.0))
         if self.dim == 1:
             return self._two_points(growth, rho)
         if self.norm == 2:

@@ -25,7 +25,7 @@ from typing import Final, NamedTuple
 import numpy as np
 from scipy import special
 
-from rs_plugin.numerics import Array, gauss_kronrod, gauss_legendre
+from rs_plugin.numerics import Array, gauss_legendre, kronrod_rule
 
 _DEVIATIONS: Final = 8.5  # of the sub-Gaussian proxy: 2 exp(-8.5²/2) = 4e-16
 ALIASING: Final = 2.0 * math.exp(-0.5 * _DEVIATIONS**2)
@@ -109,21 +109,19 @@ def sum_limit(count: int, low: Array, high: Array, side: float) -> Array:
 
 def _pair_tail(low: Array, high: Array, threshold: Array) -> tuple[Array, Array]:
     """``P(X₁ + X₂ > s) = ∫ f(x) P(X > s - x) dx``, split where the inner tail leaves 1 or reaches 0."""
-    nodes, kronrod, gauss = gauss_kronrod()
+    rule = kronrod_rule()
     total = erf_between(low, high)
     cut_one = np.clip(threshold - low, low, high)  # above it the other summand always suffices
     cut_zero = np.clip(threshold - high, low, high)
     sure = erf_between(cut_one, high) / total
     panels = _panels(high - low)
-    width = (cut_one - cut_zero) / panels
-    x = cut_zero[:, None] + width[:, None] * (np.arange(panels)[:, None] + nodes).ravel()
-    kronrod, gauss = np.tile(kronrod, panels), np.tile(gauss, panels)
-    rest = erf_between(
-        np.clip(threshold[:, None] - x, low[:, None], high[:, None]), np.broadcast_to(high[:, None], x.shape)
-    )
-    density = (2.0 / math.sqrt(math.pi)) * np.exp(-x * x) * width[:, None] / total[:, None]
-    values = density * rest / total[:, None]
-    return np.asarray(sure + values @ kronrod), np.asarray(np.abs(values @ (kronrod - gauss)) + 1e-14)
+    low, high, total, threshold = (part[:, None, None] for part in (low, high, total, threshold))
+    width = (cut_one - cut_zero)[:, None, None] / panels
+    x = cut_zero[:, None, None] + width * (np.arange(panels)[:, None] + rule.nodes)
+    rest = erf_between(np.clip(threshold - x, low, high), np.broadcast_to(high, x.shape))
+    density = (2.0 / math.sqrt(math.pi)) * np.exp(-x * x) * width / total
+    part, error = rule.integrate(density * rest / total)
+    return np.asarray(sure + part.sum(1)), np.asarray(error.sum(1) + 1e-14)
 
 
 def _panels(width: Array) -> int:
@@ -137,23 +135,21 @@ def _triple_tail(low: Array, high: Array, threshold: Array) -> tuple[Array, Arra
     ``f₂(y) = e^{-y²/2} ∫ e^{-2(x - y/2)²} dx`` over ``max(a, y - b) <= x <= min(b, y - a)``, over the square of the
     normaliser. It has a kink at ``a + b``; the inner tail leaves 1 at ``s - a`` and reaches 0 at ``s - b``.
     """
-    nodes, kronrod, gauss = gauss_kronrod()
+    rule = kronrod_rule()
     total = erf_between(low, high)
     inner = np.stack([threshold - high, threshold - low, low + high])
     edges = np.sort(np.concatenate([2.0 * low[None], np.clip(inner, 2.0 * low, 2.0 * high), 2.0 * high[None]]), axis=0)
     panels = _panels(high - low)
-    widths = np.diff(edges, axis=0)[..., None] / panels
-    y = edges[:-1, :, None] + widths * (np.arange(panels)[:, None] + nodes).ravel()
-    kronrod, gauss = np.tile(kronrod, panels), np.tile(gauss, panels)
-    a, b = low[:, None], high[:, None]
+    widths = np.diff(edges, axis=0)[..., None, None] / panels
+    y = edges[:-1, :, None, None] + widths * (np.arange(panels)[:, None] + rule.nodes)
+    a, b, total, threshold = (part[:, None, None] for part in (low, high, total, threshold))
     root = math.sqrt(2.0)
     overlap = erf_between(root * (np.maximum(a, y - b) - 0.5 * y), root * (np.minimum(b, y - a) - 0.5 * y))
     # Each factor over its own normaliser, whose powers may underflow.
-    density = math.sqrt(2.0 / math.pi) * np.exp(-0.5 * y * y) * np.maximum(overlap, 0.0) / total[:, None]
-    rest = erf_between(np.clip(threshold[:, None] - y, a, b), np.broadcast_to(b, y.shape)) / total[:, None]
-    values = density * rest * (widths / total[:, None])
-    error = np.abs(values @ (kronrod - gauss)).sum(0) + 1e-13
-    return np.asarray(np.clip((values @ kronrod).sum(0), 0.0, 1.0)), np.asarray(error)
+    density = math.sqrt(2.0 / math.pi) * np.exp(-0.5 * y * y) * np.maximum(overlap, 0.0) / total
+    rest = erf_between(np.clip(threshold - y, a, b), np.broadcast_to(b, y.shape)) / total
+    parts, errors = rule.integrate(density * rest * (widths / total))
+    return np.asarray(np.clip(parts.sum((0, 2)), 0.0, 1.0)), np.asarray(errors.sum((0, 2)) + 1e-13)
 
 
 def _fourier_tail(
