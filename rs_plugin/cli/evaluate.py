@@ -51,7 +51,11 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     parser.add_argument(
         "--noise", metavar="TEXT", help="smoothing noise, as in 'gaussian(sigma=0.5)' (default: the model's)"
     )
-    parser.add_argument("--dataset", metavar="NAME", default="digits", help="data set (default: digits)")
+    parser.add_argument(
+        "--dataset", metavar="NAME", default="digits", help="data set, or a folder or zip of images (default: digits)"
+    )
+    parser.add_argument("--data-dir", metavar="DIR", help="folder that holds the data set (default: $RS_DATA)")
+    parser.add_argument("--preprocessing", metavar="NAME", help="of image files: Res256Crop224 and the like")
     parser.add_argument("--subset", metavar="NAME", help="every_20th and the like (default: all images)")
     parser.add_argument("--n-examples", metavar="N", type=whole, help="only the first so many images")
     add_certificate_options(parser, "L2 with --model, without it all three")
@@ -98,7 +102,8 @@ def _comparison(args: argparse.Namespace) -> list[Run]:
     threat = parse_threat(args.threat_model) if args.threat_model else None
     if args.radii and threat is None:
         raise ParameterError("--radii needs --threat-model here, since the three norms have radii of their own")
-    dim = load_dataset(args.dataset, None, 1).dim
+    options = {"data_dir": args.data_dir, "preprocessing": args.preprocessing}
+    dim = load_dataset(args.dataset, None, 1, **options).dim
     entries = [entry for entry in SUITE if threat in (None, entry.threat)]
     return [_evaluate(smoothed(entry, dim), entry.threat, args.radii or RADII[entry.threat], args) for entry in entries]
 
@@ -126,6 +131,8 @@ def _evaluate(model, threat: str, radii, args: argparse.Namespace) -> Run:  # ty
             method=args.method or "auto",
             workers=args.workers,
             progress=progress,
+            data_dir=args.data_dir,
+            preprocessing=args.preprocessing,
         )
 
 

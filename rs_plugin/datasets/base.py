@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import difflib
 import hashlib
+import inspect
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -28,6 +31,7 @@ class Dataset:
         source: where the images come from, for model cards and reports.
         licence: the licence of the images, for the same.
         collection: fingerprint of the whole that these images are a part of; by default their own.
+        preprocessing: what was done to the images, in words.
 
     Raises:
         InputError: a shape, type or value that does not fit.
@@ -41,6 +45,7 @@ class Dataset:
     source: str = ""
     licence: str = ""
     collection: str = ""
+    preprocessing: str = "none"
     #: sha256 of shape, images and labels, as hexadecimal digits: equal if and only if the content is.
     fingerprint: str = field(init=False)
 
@@ -88,47 +93,98 @@ class Dataset:
             self.source,
             self.licence,
             self.collection,
+            self.preprocessing,
         )
 
 
-Loader = Callable[[], Dataset]
+@runtime_checkable
+class Collection(Protocol):
+    """Images that are read only as far as they are taken; a ``Dataset`` is one too."""
+
+    def __len__(self) -> int: ...
+
+    def take(self, positions: slice) -> Dataset:
+        """Return the images at ``positions``, with their places in the collection as indices."""
+
+
+#: Returns a data set; takes ``data_dir`` and ``preprocessing`` as keywords if these mean anything to it.
+Loader = Callable[..., Collection]
 
 #: Every data set that a user can name; other packages add loaders under the entry-point group of the same name.
 datasets: Registry[Loader] = Registry("data set", callable, "rs_plugin.datasets")
 datasets.register("digits", "rs_plugin.datasets.digits:load_held_out")
 datasets.register("digits_train", "rs_plugin.datasets.digits:load_training")
+for _name in ("cifar10", "cifar100", "cifar10_jpeg"):
+    for _part in ("", "_train"):
+        datasets.register(f"{_name}{_part}", f"rs_plugin.datasets.known:load_{_name}{_part}")
+datasets.register("imagenet", "rs_plugin.datasets.known:load_imagenet")
 
 
-def load_dataset(name: str, subset: str | None = None, n_examples: int | None = None) -> Dataset:
+def load_dataset(
+    name: str | Path,
+    subset: str | None = None,
+    n_examples: int | None = None,
+    *,
+    data_dir: str | Path | None = None,
+    preprocessing: Any = None,
+) -> Dataset:
     """Return the images of a data set that are to be worked on.
 
-    The choice depends on the arguments only, never on a model or a result.
+    The choice depends on the arguments only, never on a model or a result, and only the images chosen are read.
 
     Args:
-        name: a registered name, or one of the entry-point group ``rs_plugin.datasets``.
+        name: a registered name, one of the entry-point group ``rs_plugin.datasets``, or the path of a folder or zip
+            file that holds images in one folder per class.
         subset: None or ``"all"``, or ``"every_20th"`` (any number) for images 0, 20, 40, … of the data set.
         n_examples: take only the first so many of the subset.
+        data_dir: the folder that holds the data set; by default where the environment variable ``RS_DATA`` points.
+        preprocessing: for image files: one of RobustBench's names, as in ``"Res256Crop224"``, or a function from a PIL
+            image to a float tensor in [0, 1].
 
     Raises:
-        UnknownNameError: no data set or subset has that name.
-        ParameterError: ``n_examples`` is not a positive integer or exceeds the subset.
+        UnknownNameError: no data set, subset or preprocessing has that name.
+        ParameterError: ``n_examples`` is not a positive integer or exceeds the subset, or the data set does not take
+            an option.
+        InputError: the data are not there, not whole, or not what they must be.
     """
     step = parse_subset(subset)
     if n_examples is not None and (isinstance(n_examples, bool) or not isinstance(n_examples, int) or n_examples < 1):
         raise ParameterError(f"n_examples must be a positive integer, or None for all images, not {n_examples!r}")
-    loaded = datasets.get(name)()
-    if not isinstance(loaded, Dataset):
-        raise ParameterError(f"the loader of data set {name!r} returned {_kind(loaded)}; it must return a Dataset")
-    if step == 1 and n_examples is None:
-        return loaded
+    loaded = _collection(name, data_dir, preprocessing)
     available = len(range(0, len(loaded), step))
     if n_examples is not None and n_examples > available:
-        part = f"subset {subset!r} of {name!r}" if step > 1 else repr(name)
+        part = f"subset {subset!r} of {str(name)!r}" if step > 1 else repr(str(name))
         raise ParameterError(
             f"n_examples = {n_examples}, but {part} has {available} images; choose at most {available}"
         )
     count = available if n_examples is None else n_examples
+    if isinstance(loaded, Dataset) and count == len(loaded):
+        return loaded
     return loaded.take(slice(0, (count - 1) * step + 1, step))
+
+
+def _collection(name: str | Path, data_dir: str | Path | None, preprocessing: Any) -> Collection:
+    options = {"data_dir": data_dir, "preprocessing": preprocessing}
+    given = {key: value for key, value in options.items() if value is not None}
+    if _is_path(name):
+        from rs_plugin.datasets.files import ImageFiles
+
+        if data_dir is not None:
+            raise ParameterError(f"the data set {str(name)!r} is a path already; leave out data_dir")
+        return ImageFiles(name, preprocessing=preprocessing)
+    loader = datasets.get(str(name))
+    accepted = inspect.signature(loader).parameters
+    for key, value in given.items():
+        if key not in accepted:
+            raise ParameterError(f"data set {name!r} takes no {key} (here {value!r}); leave it out")
+    loaded = loader(**given)
+    if not isinstance(loaded, Collection):
+        raise ParameterError(f"the loader of data set {name!r} returned {_kind(loaded)}; it must return a Dataset")
+    return loaded
+
+
+def _is_path(name: str | Path) -> bool:
+    return isinstance(name, Path) or (isinstance(name, str) and ("/" in name or "\\" in name or name.endswith(".zip")))
 
 
 def parse_subset(subset: str | None) -> int:

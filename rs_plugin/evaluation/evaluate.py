@@ -42,7 +42,7 @@ _GROWTH: Final = 1.25  # of the number of draws between looks
 
 def evaluate(
     model: SmoothedClassifier,
-    dataset: str | Dataset = "digits",
+    dataset: str | Path | Dataset = "digits",
     threat_model: str = "L2",
     radii: Sequence[float] = (0.0, 0.25, 0.5, 0.75, 1.0),
     stopping: str = "fixed",
@@ -58,12 +58,14 @@ def evaluate(
     method: str = "auto",
     workers: int | None = None,
     progress: Progress | None = None,
+    data_dir: str | Path | None = None,
+    preprocessing: Any = None,
 ) -> Run:
     """Certify a smoothed classifier on a data set; votes that are stored already are not counted again.
 
     Args:
         model: the smoothed classifier.
-        dataset: a registered name or a ``Dataset``.
+        dataset: a registered name, the path of a folder or zip file of images, or a ``Dataset``.
         threat_model: ``"L1"``, ``"L2"`` or ``"Linf"``.
         radii: where certified accuracy is wanted, in input units; 0 stands for the prediction itself.
         stopping: ``"fixed"`` counts ``n`` draws for every image; ``"anytime"`` stops as soon as all radii are decided,
@@ -79,6 +81,8 @@ def evaluate(
         method: as for ``certificate``.
         workers: threads, each with its own images; torch's number of threads if None. The result does not depend on it.
         progress: called with (images done, images in all).
+        data_dir: as for ``load_dataset``.
+        preprocessing: as for ``load_dataset``.
 
     Raises:
         UnknownNameError: an unknown data set, subset, threat model, method or stopping rule.
@@ -102,7 +106,7 @@ def evaluate(
         raise ParameterError(f"workers must be a positive whole number, not {workers!r}")
     check_seed(seed)
     n0, n, seed = int(n0), int(n), int(seed)  # numpy's integers have no place in a key
-    data = _chosen_images(dataset, subset, n_examples)
+    data = _chosen_images(dataset, subset, n_examples, data_dir, preprocessing)
     if data.num_classes != model.num_classes:
         raise InputError(f"{data.name!r} has {data.num_classes} classes, the model {model.num_classes}")
     if device is not None:
@@ -129,10 +133,18 @@ def evaluate(
     return Run(key, config, wanted, radii_of, listed, alpha, budget, data.name)
 
 
-def _chosen_images(dataset: str | Dataset, subset: str | None, n_examples: int | None) -> Dataset:
+def _chosen_images(
+    dataset: str | Path | Dataset,
+    subset: str | None,
+    n_examples: int | None,
+    data_dir: str | Path | None,
+    preprocessing: Any,
+) -> Dataset:
     """Return the images to evaluate, of a data set by name or of one that was given."""
-    if isinstance(dataset, str):
-        return load_dataset(dataset, subset, n_examples)
+    if isinstance(dataset, str | Path):
+        return load_dataset(dataset, subset, n_examples, data_dir=data_dir, preprocessing=preprocessing)
+    if data_dir is not None or preprocessing is not None:
+        raise ParameterError("data_dir and preprocessing are for data sets by name; these images are at hand already")
     if not isinstance(dataset, Dataset):
         raise ParameterError(f"dataset must be a name or a Dataset, not {type(dataset).__name__}")
     step = parse_subset(subset)
@@ -326,7 +338,7 @@ def _config(
         "subset": subset or "all",
         "images": len(data),
         "image_shape": list(data.image_shape),
-        "preprocessing": "none",
+        "preprocessing": data.preprocessing,
         "num_classes": model.num_classes,
         "n0": n0,
         "n": n,
