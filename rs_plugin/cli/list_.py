@@ -25,6 +25,7 @@ def run(args: argparse.Namespace) -> int:
     """Print the lists and return the exit code."""
     import inspect
     import json
+    import textwrap
 
     from rs_plugin.datasets import datasets
     from rs_plugin.distributions import distributions
@@ -44,5 +45,6 @@ def run(args: argparse.Namespace) -> int:
     print("\nNoise families")
     for name, parameters in families.items():
         print(f"  {name}({', '.join(f'{p}=...' for p in parameters)})")
-    print(f"\nData sets\n  {', '.join(datasets.names())}")
+    names = textwrap.fill(", ".join(datasets.names()), 80, initial_indent="  ", subsequent_indent="  ")
+    print(f"\nData sets, or the path of a folder or zip of images, a folder per class\n{names}")
     return 0
