@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     )
     from rs_plugin.evaluation import Run, evaluate, recertify
     from rs_plugin.outcomes import Outcome, Status
+    from rs_plugin.robustbench import benchmark, import_robustbench, register
     from rs_plugin.smoothing import SmoothedClassifier
     from rs_plugin.zoo import list_models, load_base
     from rs_plugin.zoo.smoothed import load_model
@@ -55,6 +56,7 @@ _HOMES = {
     ),
     "rs_plugin.evaluation": ("Run", "evaluate", "recertify"),
     "rs_plugin.outcomes": ("Outcome", "Status"),
+    "rs_plugin.robustbench": ("benchmark", "import_robustbench", "register"),
     "rs_plugin.smoothing": ("SmoothedClassifier",),
     "rs_plugin.zoo": ("list_models", "load_base"),
     "rs_plugin.zoo.smoothed": ("load_model",),
@@ -92,14 +94,17 @@ __all__ = [
     "UnknownNameError",
     "UnsupportedThreatError",
     "__version__",
+    "benchmark",
     "certificate",
     "evaluate",
+    "import_robustbench",
     "list_models",
     "load_base",
     "load_dataset",
     "load_model",
     "parse_noise",
     "recertify",
+    "register",
     "register_dataset",
     "register_noise",
 ]

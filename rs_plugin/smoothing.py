@@ -130,11 +130,17 @@ class SmoothedClassifier(nn.Module):
         selection, votes = (np.stack([pair[i] for pair in counts]) for i in (0, 1))
         return fixed_outcomes(selection, votes, truth, radii_of, budget.votes)
 
-    def counter(self, image_shape: tuple[int, ...], draws: int) -> VoteCounter:
-        """Return what counts votes for images of one shape, with blocks fit for ``draws`` draws an image."""
+    def counter(self, image_shape: tuple[int, ...], draws: int, rows: int | None = None) -> VoteCounter:
+        """Return what counts votes for images of one shape.
+
+        Args:
+            image_shape: (channels, height, width).
+            draws: how many draws an image takes, which the size of blocks is fit for.
+            rows: the size of blocks, if it is chosen by hand.
+        """
         dim = int(np.prod(image_shape))
         probe(self.noise, dim, self.device)
-        rows = block_rows(draws, dim)
+        rows = block_rows(draws, dim) if rows is None else rows
         return VoteCounter(self.base.eval(), self.noise, self.num_classes, image_shape, self.device, rows)
 
     @property

@@ -47,6 +47,7 @@ ROOMS = (
     "datasets", "networks", "zoo", "training",
     "evaluation",
     "report",
+    "robustbench",
     "cli",
     "__main__",
 )  # fmt: skip

@@ -60,6 +60,7 @@ def evaluate(
     progress: Progress | None = None,
     data_dir: str | Path | None = None,
     preprocessing: Any = None,
+    batch_size: int | None = None,
 ) -> Run:
     """Certify a smoothed classifier on a data set; votes that are stored already are not counted again.
 
@@ -83,6 +84,8 @@ def evaluate(
         progress: called with (images done, images in all).
         data_dir: as for ``load_dataset``.
         preprocessing: as for ``load_dataset``.
+        batch_size: noisy images in one pass of the network; as many as suit the processor's cache if None. It is part
+            of what decides the votes, since a network's rounding may depend on it.
 
     Raises:
         UnknownNameError: an unknown data set, subset, threat model, method or stopping rule.
@@ -104,6 +107,8 @@ def evaluate(
     listed = check_radii(radii)
     if workers is not None and (isinstance(workers, bool) or not isinstance(workers, int) or workers < 1):
         raise ParameterError(f"workers must be a positive whole number, not {workers!r}")
+    if batch_size is not None and (isinstance(batch_size, bool) or not isinstance(batch_size, int) or batch_size < 1):
+        raise ParameterError(f"batch_size must be a positive whole number, not {batch_size!r}")
     check_seed(seed)
     n0, n, seed = int(n0), int(n), int(seed)  # numpy's integers have no place in a key
     data = _chosen_images(dataset, subset, n_examples, data_dir, preprocessing)
@@ -116,9 +121,10 @@ def evaluate(
     warn_uncertifiable(listed, required, n, budget.votes, cast(Stopping, stopping))
 
     draws = 1 + n0 + (n if stopping == "fixed" else 0)  # an early decision needs few
-    counter = model.counter(data.image_shape, draws)
+    rows = batch_size or block_rows(draws, data.dim)
+    counter = model.counter(data.image_shape, draws, rows)
     counter.count_with_base(data.images[0], 0, seed, [])  # an unusable network is refused before any long work
-    config = _config(model, data, subset, n0, n, seed, cast(Stopping, stopping), draws)
+    config = _config(model, data, subset, n0, n, seed, cast(Stopping, stopping), rows)
     if stopping == "anytime":
         config |= {"radii": listed, "threat_model": threat, "method": radii_of.method, "alpha": alpha}
     key = run_key(config)
@@ -128,8 +134,8 @@ def evaluate(
         todo = [i for i, index in enumerate(data.indices.tolist()) if index not in done]
         work = _Work(data, counter, n0, n, seed, required if stopping == "anytime" else None, budget.votes)
         _count(work, todo, len(data), workers, model.device, votes, key, progress)
-        rows = votes.votes(key)
-    wanted = [rows[index] for index in data.indices.tolist()]
+        stored = votes.votes(key)
+    wanted = [stored[index] for index in data.indices.tolist()]
     return Run(key, config, wanted, radii_of, listed, alpha, budget, data.name)
 
 
@@ -323,7 +329,7 @@ def _config(
     n: int,
     seed: int,
     stopping: Stopping,
-    draws: int,
+    rows: int,
 ) -> dict[str, Any]:
     """Return everything that decides the votes of a run."""
     return {
@@ -346,6 +352,6 @@ def _config(
         "dtype": "float32",
         "autocast": "none",
         "device": model.device.type,
-        "block": [block_rows(draws, data.dim), *data.image_shape],
+        "block": [rows, *data.image_shape],
         "stopping": stopping,
     }

@@ -1,0 +1,104 @@
+"""``python -m rs_plugin.robustbench``: the command line of ``python -m robustbench.eval``, certifying."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import warnings
+from collections.abc import Sequence
+from typing import Any
+
+from rs_plugin.errors import ParameterError, RSPluginError
+from rs_plugin.robustbench.evaluator import benchmark
+
+_NAME = "rs_plugin.robustbench"
+
+
+def main(words: Sequence[str] | None = None) -> int:
+    """Run the command line and return the exit code: 0, or 2 with one line on bad input."""
+    with warnings.catch_warnings():
+        warnings.showwarning = lambda message, *_, **__: print(f"{_NAME}: warning: {message}", file=sys.stderr)
+        return _run(words)
+
+
+def _run(words: Sequence[str] | None) -> int:
+    try:
+        args = _parser().parse_args(words)
+        model = _model(args)
+        benchmark(
+            model, args.n_ex, args.dataset, args.threat_model, args.to_disk, args.model_name, args.data_dir,
+            None, args.device, args.batch_size, args.eps, args.log_path, args.preprocessing,
+            noise=args.noise, stopping=args.stopping, n0=args.n0, n=args.n, alpha=args.alpha, seed=args.seed,
+            subset=args.subset, store=args.store,
+        )  # fmt: skip
+    except (RSPluginError, OSError) as error:
+        print(f"{_NAME}: error: {' '.join(str(error).split())}", file=sys.stderr)
+        return 2
+    return 0
+
+
+def _model(args: argparse.Namespace) -> Any:
+    from rs_plugin.zoo import list_models
+    from rs_plugin.zoo.smoothed import load_model, smoothed
+
+    if args.model_name in {card.name for card in list_models()} or args.model_name.endswith(".json"):
+        if args.noise:
+            return smoothed(args.model_name, args.noise)
+        return load_model(args.model_name, args.dataset, args.threat_model)
+    if not args.noise:
+        raise ParameterError(
+            f"{args.model_name!r} is no model of this package; for one of RobustBench's give --noise, as in "
+            f"'gaussian(sigma=0.25)'"
+        )
+    from rs_plugin.robustbench.shim import import_robustbench
+
+    utils = import_robustbench("robustbench.utils")
+    threat = args.threat_model if args.threat_model != "L1" else "L2"  # where RobustBench keeps the network
+    try:
+        return utils.load_model(args.model_name, args.model_dir, args.dataset, args.zoo_threat_model or threat)
+    except KeyError as error:
+        raise ParameterError(f"RobustBench has no model {args.model_name!r} for {args.dataset}, {threat}") from error
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m rs_plugin.robustbench",
+        description="Certify a model as 'python -m robustbench.eval' attacks one. A switch is off unless it is given.",
+    )
+    add = parser.add_argument
+    add("--model_name", required=True, help="a zoo model, the path of a card, or with --noise one of RobustBench's")
+    add("--threat_model", default="Linf", help="L1, L2 or Linf (default: Linf)")
+    add("--dataset", default="cifar10", help="data set, or a folder or zip of images (default: cifar10)")
+    add("--eps", type=float, required=True, help="radius, for images in [0, 1]")
+    add("--n_ex", type=int, help="number of images (default: all)")
+    add("--subset", help="every_20th and the like")
+    add("--batch_size", type=int, help="noisy images in one pass of the network")
+    add("--data_dir", help="folder that holds the data set (default: $RS_DATA, else ./data)")
+    add("--model_dir", default="./models", help="where RobustBench keeps checkpoints (default: ./models)")
+    add("--zoo_threat_model", metavar="NORM", help="RobustBench's list to take its model from (default: the same)")
+    add("--preprocessing", help="of image files: Res256Crop224 and the like")
+    add("--seed", type=int, default=0, help="seed of all draws (default: 0)")
+    add("--device", help="cpu, cuda, ... (default: the network's own)")
+    add("--noise", help="smoothing noise, as in 'gaussian(sigma=0.25)' (default: the zoo model's)")
+    add("--stopping", default="anytime", help="anytime or fixed (default: anytime)")
+    add("--n0", type=int, default=100, help="draws that choose the class (default: 100)")
+    add("--n", type=int, default=10_000, help="draws that bound it, or their cap (default: 10000)")
+    add("--alpha", type=float, default=1e-3, help="failure probability per image (default: 0.001)")
+    add("--store", default="runs.sqlite", help="vote store (default: runs.sqlite)")
+    add("--log_path", help="file to append the printed lines to")
+    add(
+        "--to_disk", nargs="?", const=True, default=False, type=_switch, metavar="true|false",
+        help="write model_info/<dataset>/<threat model>/<model name>.json",
+    )  # fmt: skip
+    return parser
+
+
+def _switch(text: str) -> bool:
+    words = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
+    if text.lower() not in words:
+        raise argparse.ArgumentTypeError(f"{text!r} is neither true nor false")
+    return words[text.lower()]
+
+
+if __name__ == "__main__":
+    sys.exit(main())

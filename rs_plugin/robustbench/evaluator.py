@@ -1,0 +1,169 @@
+"""``benchmark``: RobustBench's call, with a certified accuracy where RobustBench has an attacked one."""
+
+from __future__ import annotations
+
+import math
+import os
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from rs_plugin.datasets import Dataset, load_dataset
+from rs_plugin.distributions import SmoothingDistribution, parse_noise
+from rs_plugin.errors import ParameterError
+from rs_plugin.evaluation import Run, evaluate
+from rs_plugin.evaluation.evaluate import Progress
+from rs_plugin.robustbench.model_info import info_path, write_info
+from rs_plugin.smoothing import SmoothedClassifier
+from rs_plugin.threats import parse_threat
+
+
+def benchmark(
+    model: nn.Module,
+    n_examples: int | None = None,
+    dataset: str | Path | Dataset = "cifar10",
+    threat_model: str = "Linf",
+    to_disk: bool = False,
+    model_name: str | None = None,
+    data_dir: str | Path | None = None,
+    corruptions_data_dir: None = None,
+    device: str | torch.device | None = None,
+    batch_size: int | None = None,
+    eps: float | None = None,
+    log_path: str | Path | None = None,
+    preprocessing: Any = None,
+    aa_state_path: None = None,
+    *,
+    noise: SmoothingDistribution | str | None = None,
+    stopping: str = "anytime",
+    n0: int = 100,
+    n: int = 10_000,
+    alpha: float = 1e-3,
+    seed: int = 0,
+    subset: str | None = None,
+    method: str = "auto",
+    store: str | Path | None = "runs.sqlite",
+    workers: int | None = None,
+    info_dir: str | Path = "model_info",
+    progress: Progress | None = None,
+) -> tuple[float, float]:
+    """Certify a model as ``robustbench.benchmark`` attacks one: same arguments, same order, same two numbers.
+
+    Prints both, and appends what it prints to ``log_path``. An abstention counts as an error in either number.
+
+    Args:
+        model: a ``SmoothedClassifier``, or a network for images in [0, 1], RobustBench's included, with ``noise``.
+        n_examples: the first so many images; all if None.
+        dataset: as for ``evaluate``; RobustBench's enum members will do.
+        threat_model: ``"L1"``, ``"L2"`` or ``"Linf"``, or RobustBench's enum member.
+        to_disk: write ``<info_dir>/<dataset>/<threat model>/<model_name>.json``, or bring it up to date.
+        model_name: names that file; needed for it.
+        data_dir: the folder that holds the data set, or where to download it; by default where ``RS_DATA`` points, and
+            ``./data`` if that is not set.
+        corruptions_data_dir: must be None: nothing certifies against corruptions.
+        device: where the network runs; its own device if None. The model is moved there and stays.
+        batch_size: noisy images in one pass of the network; as many as suit the cache if None.
+        eps: the radius, in units of images in [0, 1].
+        log_path: a text file to which the printed lines are appended.
+        preprocessing: of image files, as for ``load_dataset``.
+        aa_state_path: must be None: no AutoAttack runs here.
+        noise: the smoothing noise of a plain network, or its text; a ``SmoothedClassifier`` has one already.
+        stopping: ``"anytime"`` leaves an image as soon as ``eps`` is decided, ``"fixed"`` counts ``n`` draws for each.
+        n0: draws that choose the class.
+        n: draws that bound it, or their cap.
+        alpha: failure probability per image.
+        seed: of all draws.
+        subset: ``"every_20th"`` and the like.
+        method: as for ``certificate``.
+        store: path of the vote store, None to keep votes in memory only.
+        workers: threads, as for ``evaluate``.
+        info_dir: the folder of ``to_disk``.
+        progress: called with (images done, images in all).
+
+    Returns:
+        The smoothed classifier's accuracy, and its certified accuracy at ``eps``, as shares of the images.
+
+    Raises:
+        ParameterError: an argument out of range, or one that means nothing here.
+        UnknownNameError, UnsupportedThreatError, InputError, ModelError, StoreError: as ``evaluate`` does.
+    """
+    threat = parse_threat(_text(threat_model))
+    radius = _checked_eps(eps)
+    for name, value in (("corruptions_data_dir", corruptions_data_dir), ("aa_state_path", aa_state_path)):
+        if value is not None:
+            raise ParameterError(f"{name} = {value!r} means nothing to a certificate; leave it out")
+    if to_disk and model_name is None:
+        raise ParameterError("to_disk=True needs model_name, which names the file")
+    if model_name is not None:
+        info_path("dataset", threat, model_name, info_dir)  # a name that cannot be is refused before any work
+    source: str | Path | Dataset = _text(dataset)
+    if data_dir is None and source in ("cifar10", "cifar100") and not os.environ.get("RS_DATA"):
+        data_dir = "./data"  # as RobustBench has it, which downloads there
+    smoothed = _smoothed(model, noise, source, data_dir)
+    started = time.monotonic()
+    run = evaluate(
+        smoothed, source, threat, [radius], stopping, n0, n, alpha, seed, n_examples, subset, store, device,
+        method=method, workers=workers, progress=progress, data_dir=data_dir, preprocessing=preprocessing,
+        batch_size=batch_size,
+    )  # fmt: skip
+    clean = run.smoothed_accuracy
+    certified = sum(outcome.holds_at(radius) for outcome in run.outcomes) / len(run.outcomes)
+    lines = _report(run, radius, clean, certified, time.monotonic() - started)
+    if to_disk and model_name is not None:
+        lines.append(f"Written: {write_info(run, model_name, radius, clean, certified, info_dir)}")
+    print("\n".join(lines))
+    if log_path is not None:
+        with Path(log_path).open("a", encoding="utf-8") as log:
+            log.write("\n".join(lines) + "\n")
+    return clean, certified
+
+
+def _text(value: Any) -> Any:
+    """Return the text of RobustBench's enum members, anything else as it is."""
+    return getattr(value, "value", value)
+
+
+def _checked_eps(eps: float | None) -> float:
+    if eps is None:
+        raise ParameterError("eps must be given: the radius to certify, in units of images in [0, 1], as in 8/255")
+    if isinstance(eps, bool) or not isinstance(eps, int | float) or not (eps >= 0.0 and math.isfinite(eps)):
+        raise ParameterError(f"eps must be a radius of 0 or more, not {eps!r}")
+    return float(eps)
+
+
+def _smoothed(
+    model: Any,
+    noise: SmoothingDistribution | str | None,
+    dataset: str | Path | Dataset,
+    data_dir: str | Path | None,
+) -> SmoothedClassifier:
+    if isinstance(model, list | tuple):
+        raise ParameterError("benchmark takes one model at a time; call it once for each")
+    wanted = parse_noise(noise) if isinstance(noise, str) else noise
+    if isinstance(model, SmoothedClassifier):
+        if wanted is not None and wanted != model.noise:
+            raise ParameterError(
+                f"noise = {wanted} was given, but the model is smoothed with {model.noise}; smooth its base network, "
+                f"model.base, with the noise that is meant"
+            )
+        return model
+    if not isinstance(model, nn.Module):
+        raise ParameterError(f"model must be a torch.nn.Module, not {type(model).__name__}")
+    if wanted is None:
+        raise ParameterError(f"a plain {type(model).__name__} needs noise=, as in 'gaussian(sigma=0.25)'")
+    known = dataset if isinstance(dataset, Dataset) else load_dataset(dataset, None, 1, data_dir=data_dir)
+    return SmoothedClassifier(model, wanted, known.num_classes)
+
+
+def _report(run: Run, eps: float, clean: float, certified: float, seconds: float) -> list[str]:
+    certificate = run.certificate
+    return [
+        f"Clean accuracy: {clean:.2%} (smoothed; base network without noise: {run.base_accuracy:.2%})",
+        f"Certified accuracy: {certified:.2%} ({certificate.threat_model}, eps = {eps:g}; {certificate.noise}; "
+        f"{certificate.method}; alpha = {run.alpha:g} an image)",
+        f"{len(run.outcomes)} images of {run.dataset}, {run.draws / len(run.outcomes):.0f} draws an image "
+        f"({run.config['stopping']}, n = {run.config['n']}), {seconds:.1f} s",
+    ]
