@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import sys
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -24,7 +23,8 @@ BLOCK_VALUES = 1 << 17
 SAMPLER_VERSION = 2
 
 _CONSTRAINTS = ("positive", "nonnegative", "any")
-_LEAST = 1e-12  # of an exponent other than 0: below it laws are nearly that of 0, atoms and all, but not quite
+_LEAST = 1e-4  # of an exponent other than 0: below it laws nearly have the atoms of 0, which rounding blurs
+_SMALLEST, _LARGEST = 1e-300, 1e300  # scales: their multiples must be floats of full precision
 
 
 class SmoothingDistribution(ABC):
@@ -267,12 +267,12 @@ def _provider(cls: type, names: Sequence[str]) -> type:
 
 
 def check_scale(noise: SmoothingDistribution, scale: float, power: float) -> None:
-    """Raise ParameterError unless ``scale`` and ``scale^{1/power}`` are floats of full precision: no denormals."""
+    """Raise ParameterError unless ``scale``, ``scale^{1/power}`` and multiples of them are floats of full precision."""
     try:
         length = float(scale) ** (1.0 / power)
     except OverflowError:
         length = math.inf
-    if not (sys.float_info.min <= scale < math.inf and sys.float_info.min <= length < math.inf):
+    if not (_SMALLEST <= scale <= _LARGEST and _SMALLEST <= length <= _LARGEST):
         raise ParameterError(f"the scale of {noise} leaves the range of a float; choose one nearer 1")
 
 

@@ -34,6 +34,10 @@ _PROVEN: dict[float, frozenset[Threat]] = {
 _THREAT_OF_NORM: dict[float, Threat] = {1.0: "L1", 2.0: "L2", math.inf: "Linf"}
 
 
+#: Powers nearer to 1 than this nearly have the atoms of 1, which rounding blurs.
+_NEAR_ONE = 1e-4
+
+
 class NormExponential(SmoothingDistribution):
     """Density ``∝ ‖z‖^{-k} exp(-‖z‖^power / scale)`` for one norm of 1, 2 or ∞.
 
@@ -69,6 +73,8 @@ class NormExponential(SmoothingDistribution):
         if norm not in _PROVEN:
             raise ParameterError(f"norm must be 1, 2 or inf, not {norm!r}")
         check_scale(self, scale, power)
+        if power != 1.0 and abs(power - 1.0) < _NEAR_ONE:
+            raise ParameterError(f"power must be 1 or differ from it by {_NEAR_ONE:g} or more, not {power!r}; choose 1")
         self.norm, self.power, self.k, self.scale = float(norm), float(power), float(k), float(scale)
         self.worst_shift_rules = _PROVEN[self.norm]
 

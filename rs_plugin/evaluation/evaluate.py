@@ -337,7 +337,7 @@ def _config(
         "sampler": SAMPLER_VERSION,
         "model": model_fingerprint(model.base, model.noise, data.images[0], model.device),
         "noise": str(model.noise),
-        "noise_fingerprint": noise_fingerprint(model.noise, data.dim, model.device),
+        "noise_fingerprint": noise_fingerprint(model.noise, data.dim),
         "dataset": data.name,
         "data_fingerprint": data.collection,
         "first_image": int(data.indices[0]),

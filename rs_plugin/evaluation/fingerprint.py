@@ -5,8 +5,15 @@ from __future__ import annotations
 import functools
 import hashlib
 import json
+import re
+import sys
+from argparse import Namespace
+from array import array
+from collections import deque
 from collections.abc import Iterator, Mapping
-from types import FunctionType, MethodType
+from enum import Enum
+from pathlib import PurePath
+from types import CellType, CodeType, FunctionType, MethodType, SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -15,19 +22,29 @@ from torch import Tensor, nn
 
 from rs_plugin.distributions.base import SmoothingDistribution
 from rs_plugin.distributions.contract import probe
+from rs_plugin.errors import ModelError
 from rs_plugin.voting import plain_float32, single_threaded
 
 _NOISY = 16  # noisy images among those that a network is asked about
-_DEPTH = 8  # of attributes within attributes
+_DEPTH = 64  # of attributes within attributes
+
+#: Packages whose objects are not looked into, and those whose code is not: it changes with their version only.
+_OPAQUE = frozenset({"torch", "numpy", *sys.stdlib_module_names})
+_LIBRARIES = _OPAQUE | {"torchvision"}
+_PLAIN = (
+    bool, int, float, complex, str, bytes, type(None), range, slice, Enum, PurePath, re.Pattern,
+    np.generic, torch.dtype, torch.device,
+)  # fmt: skip
 _OF_ANY_MODULE = frozenset(vars(nn.Module()))
+_HOOKS = ("_forward_pre_hooks", "_forward_hooks")
 
 
 def model_fingerprint(base: nn.Module, noise: SmoothingDistribution, image: Tensor, device: torch.device) -> str:
-    """Return a hash of the network: its description, scores of four fixed images, classes of ``image`` under noise.
+    """Return a hash of the network: its description, and its scores of four fixed images and of ``image`` under noise.
 
-    The description holds the class, parameters, buffers and plain attributes of every module, where normalisation and
-    thresholds often hide; attributes that a forward pass changes are left out. Code is told apart by ``forward`` and by
-    functions among the attributes, not by what these call.
+    The description follows parameters, buffers, attributes and hooks of every module, and of classes and functions
+    outside the libraries the bytecode, constants, attributes and the globals that they name. What a forward pass
+    changes is left out. Compiled code and files that are read while it runs are not looked into.
     """
     count = image.numel()
     fixed = torch.remainder(torch.arange(4 * count, dtype=torch.float64) * 0.6180339887498949, 1.0)
@@ -42,74 +59,126 @@ def model_fingerprint(base: nn.Module, noise: SmoothingDistribution, image: Tens
     digest = hashlib.sha256()
     for place in sorted(before.items() & after.items()):
         digest.update("|".join(place).encode())
-    # Scores of few images only: every number may lie at the edge of rounding on another machine.
-    digest.update(_rounded(scores[:4]) + str(scores[4:].argmax(1).tolist()).encode())
+    # The more numbers, the coarser: each may lie at the edge of rounding on another machine.
+    digest.update(_rounded(scores[:4], 3) + _rounded(scores[4:], 1) + str(scores[4:].argmax(1).tolist()).encode())
     return digest.hexdigest()
 
 
-def _described(base: nn.Module) -> dict[str, str]:
-    """Return a text for every place within the network, by the path to it."""
+def _described(root: object) -> dict[str, str]:
+    """Return a text for every place within an object, by the path to it; for what was met before, the path to that."""
     found: dict[str, str] = {}
-    seen: set[int] = set()
+    # The objects themselves are kept, since the address of one that is gone may be that of the next.
+    seen: dict[int, tuple[str, object]] = {}
 
     def visit(path: str, value: object, depth: int) -> None:
         if isinstance(value, Tensor):
             found[path] = _hash_of(value)
-        elif isinstance(value, np.ndarray):
-            visit(path, (str(value.dtype), value.tolist()), depth)
         elif isinstance(value, _PLAIN):
             found[path] = repr(value)
-        elif depth == 0 or id(value) in seen:
-            found[path] = type(value).__qualname__
-        else:
-            seen.add(id(value))
-            found[path] = f"{type(value).__module__}.{type(value).__qualname__}"
+        elif id(value) in seen:
+            found[path] = f"as {seen[id(value)][0]}"
+        elif depth > 0:
+            seen[id(value)] = (path, value)
+            found[path] = f"{_name(type(value))} {_name(value)}"
             for name, part in _parts(value):
-                visit(f"{path}.{name}", part, depth - (not isinstance(part, nn.Module)))
+                visit(f"{path}.{name}", part, depth - 1)
 
-    visit("", base, _DEPTH)
+    visit("", root, _DEPTH)
     return found
 
 
-_PLAIN = (bool, int, float, complex, str, bytes, type(None), torch.dtype, torch.device, np.generic)
+def _name(value: object) -> str:
+    """Return the name of a class or function, nothing of other objects."""
+    name = getattr(value, "__qualname__", None)
+    return f"{getattr(value, '__module__', '')}.{name}" if isinstance(name, str) else ""
+
+
+def _is_of(packages: frozenset[str], value: object) -> bool:
+    return str(getattr(value, "__module__", "") or "builtins").partition(".")[0] in packages
 
 
 def _parts(value: object) -> Iterator[tuple[str, object]]:
-    """Yield what decides how an object behaves, with names; nothing of an object whose parts are no settings."""
-    if isinstance(value, nn.Module):
+    """Yield what decides how an object behaves, with names."""
+    if isinstance(value, torch.jit.ScriptModule):
+        yield from value.named_parameters()
+        yield from value.named_buffers()
+        yield "graph", str(value.inlined_graph)
+    elif isinstance(value, nn.Module):
         for group in (value._parameters, value._buffers, value._modules):
             yield from group.items()
         yield from ((name, part) for name, part in vars(value).items() if name not in _OF_ANY_MODULE)
-        if not type(value).__module__.startswith(("torch.", "torchvision.")):
-            yield "forward()", type(value).forward
+        yield from ((hooks, list(vars(value)[hooks].values())) for hooks in _HOOKS)
+        yield "class", type(value)
+    elif isinstance(value, type):
+        if not _is_of(_LIBRARIES, value):
+            kept = (pair for pair in vars(value).items() if pair[0] == "__call__" or not pair[0].startswith("__"))
+            yield from ((name, part) for name, part in kept if not name.startswith("_abc_"))
+            yield "bases", value.__mro__[1:]
+    elif isinstance(value, FunctionType):
+        if not _is_of(_LIBRARIES, value):
+            yield "code", value.__code__
+            cells = [cell.cell_contents for cell in value.__closure__ or () if _is_filled(cell)]
+            yield "values", (value.__defaults__, value.__kwdefaults__, cells)
+            names = _names_in(value.__code__)
+            yield "globals", {name: value.__globals__[name] for name in names if name in value.__globals__}
+    elif isinstance(value, CodeType):
+        yield from {"bytes": value.co_code, "names": value.co_names, "constants": value.co_consts}.items()
+    elif isinstance(value, property):
+        yield from {"get": value.fget}.items()
+    elif isinstance(value, staticmethod | classmethod | MethodType):
+        yield from {"function": value.__func__, "self": getattr(value, "__self__", None)}.items()
+    elif isinstance(value, functools.partial):
+        yield from {"function": value.func, "positional": value.args, "keywords": value.keywords}.items()
     elif isinstance(value, Mapping):
         yield from ((repr(key), part) for key, part in value.items())
-    elif isinstance(value, list | tuple):
+    elif isinstance(value, list | tuple | deque | array):
         yield from ((str(i), part) for i, part in enumerate(value))
     elif isinstance(value, set | frozenset):
-        yield "members", sorted(map(repr, value))
-    elif isinstance(value, functools.partial):
-        yield from {"func": value.func, "args": value.args, "keywords": value.keywords}.items()
-    elif isinstance(value, FunctionType):
-        code = value.__code__
-        constants = [c for c in code.co_consts if isinstance(c, _PLAIN)]
-        cells = [cell.cell_contents for cell in value.__closure__ or ()]
-        yield "code", [value.__qualname__, code.co_code, constants, code.co_names]
-        yield "values", [value.__defaults__, value.__kwdefaults__, cells]
-    elif isinstance(value, MethodType):
-        yield from {"func": value.__func__, "self": value.__self__}.items()
-    elif not type(value).__module__.startswith("torch"):
+        yield "members", str(sorted(map(repr, value)))
+    elif isinstance(value, np.ndarray):
+        content = value.tolist() if value.dtype.hasobject else hashlib.sha256(value.tobytes()).hexdigest()
+        yield from {"dtype": str(value.dtype), "shape": value.shape, "values": content}.items()
+    elif isinstance(value, SimpleNamespace | Namespace) or not _is_of(_OPAQUE, type(value)):
         yield from getattr(value, "__dict__", {}).items()
+        slots = (name for kind in type(value).__mro__ for name in _slots_of(kind))
+        yield from ((name, getattr(value, name)) for name in slots if hasattr(value, name))
+        yield "class", type(value)
+
+
+def _names_in(code: CodeType) -> list[str]:
+    inner = (name for part in code.co_consts if isinstance(part, CodeType) for name in _names_in(part))
+    return sorted({*code.co_names, *inner})
+
+
+def _slots_of(kind: type) -> tuple[str, ...]:
+    slots = vars(kind).get("__slots__", ())
+    return (slots,) if isinstance(slots, str) else tuple(slots)
+
+
+def _is_filled(cell: CellType) -> bool:
+    try:
+        return cell.cell_contents is not None
+    except ValueError:
+        return False
 
 
 def _hash_of(value: Tensor) -> str:
-    tensor = value.detach().cpu().contiguous()
-    content = tensor.flatten().view(torch.uint8).numpy().tobytes() if tensor.numel() else b""
-    return f"{tensor.dtype}|{tuple(tensor.shape)}|{hashlib.sha256(content).hexdigest()}"
+    kind = f"{value.dtype}|{value.layout}|{tuple(value.shape)}"
+    try:
+        tensor = value.detach().cpu()
+        if tensor.is_quantized:
+            kind, tensor = f"{kind}|{tensor.qscheme()}", tensor.dequantize()
+        tensor = tensor.to_dense().resolve_conj().contiguous()
+        content = tensor.flatten().view(torch.uint8).numpy().tobytes() if tensor.numel() else b""
+    except (RuntimeError, TypeError, NotImplementedError) as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise ModelError(f"a tensor of the base network ({kind}) cannot be read, so that its votes could not be told "
+                         f"from another network's: {reason}") from error  # fmt: skip
+    return f"{kind}|{hashlib.sha256(content).hexdigest()}"
 
 
-def noise_fingerprint(noise: SmoothingDistribution, dim: int, device: torch.device) -> str:
-    """Return a hash of the noise: class, text, and what a few draws of a fixed seed and their density are.
+def noise_fingerprint(noise: SmoothingDistribution, dim: int) -> str:
+    """Return a hash of the noise: class, text, and what a few draws of a fixed seed on the CPU and their density are.
 
     So votes under a sampler that was changed since are not taken for votes under the new one.
 
@@ -117,20 +186,20 @@ def noise_fingerprint(noise: SmoothingDistribution, dim: int, device: torch.devi
         ParameterError: the sampler or the density breaks its contract.
     """
     digest = hashlib.sha256(f"{type(noise).__module__}.{type(noise).__qualname__}|{noise}".encode())
-    draws = probe(noise, dim, device).double()
+    draws = probe(noise, dim).double()
     # Few numbers, so that hardly ever one lies at the edge of rounding; the norms know of all coordinates.
     norms = torch.stack([torch.linalg.vector_norm(draws, ord=order, dim=1) for order in (1.0, 2.0, torch.inf)])
     for part in (draws[:, :8], norms[0], norms[1], norms[2], noise.log_prob(draws)):
-        digest.update(_rounded(part))
+        digest.update(_rounded(part, 2))
     return digest.hexdigest()
 
 
-def _rounded(values: Tensor) -> bytes:
-    """Return the values to a thousandth of the largest one's power of ten; further digits depend on the machine."""
+def _rounded(values: Tensor, digits: int) -> bytes:
+    """Return the values to that part of the largest one's power of ten; further digits depend on the machine."""
     answers = np.nan_to_num(values.detach().cpu().double().numpy(), posinf=0.0, neginf=0.0)
     largest = float(np.abs(answers).max(initial=0.0))
     scale = 10.0 ** np.floor(np.log10(largest)) if largest > 0.0 else 1.0
-    return bytes((np.round(answers / scale, 3) + 0.0).tobytes()) + f"{scale:g}".encode()
+    return bytes((np.round(answers / scale, digits) + 0.0).tobytes()) + f"{scale:g}".encode()
 
 
 def run_key(config: dict[str, Any]) -> str:

@@ -11,6 +11,7 @@ from rs_plugin.distributions import parse_noise
 from rs_plugin.errors import ParameterError, StoreError
 from rs_plugin.estimation import check_alpha
 from rs_plugin.evaluation.evaluate import check_radii, warn_uncertifiable
+from rs_plugin.evaluation.fingerprint import noise_fingerprint
 from rs_plugin.evaluation.results import Run
 from rs_plugin.evaluation.store import VoteStore
 from rs_plugin.smoothing import budgeted_certificate
@@ -40,7 +41,7 @@ def recertify(
 
     Raises:
         UnknownNameError: no run, or more than one, has such a key.
-        StoreError: the store cannot be read, or holds no votes of the run.
+        StoreError: the store cannot be read, holds no votes of the run, or those of a noise that was changed since.
         UnsupportedThreatError: nothing proves a certificate for the noise and threat model.
     """
     if not Path(store).exists():
@@ -63,6 +64,10 @@ def recertify(
     threat = parse_threat(threat_model)
     dim = int(np.prod(config["image_shape"]))
     noise, n, stopping = parse_noise(config["noise"]), config["n"], config["stopping"]
+    if noise_fingerprint(noise, dim) != config["noise_fingerprint"]:
+        raise StoreError(
+            f"run {key[:12]} was counted under another {noise} than the one of that name now; evaluate the model again"
+        )
     budget, radii_of = budgeted_certificate(noise, threat, dim, method, alpha, config["seed"], n, stopping)
     run = Run(key, config, rows, radii_of, listed, alpha, budget, config["dataset"])
     warn_uncertifiable(listed, run.required, n, budget.votes, stopping)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import logging
 import os
 import re
 import signal
@@ -11,19 +12,22 @@ import subprocess
 import sys
 import threading
 import time
+from collections import deque
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
 import torch
 from scipy import stats
+from torch.nn.modules.module import register_module_forward_hook, register_module_forward_pre_hook
+from torchvision import transforms
 
 import rs_plugin
-from rs_plugin.distributions import Gaussian, MixedNorm, SmoothingDistribution
+from rs_plugin.distributions import Gaussian, MixedNorm, SmoothingDistribution, distributions
 from rs_plugin.errors import (
     InputError,
     ModelError,
@@ -128,7 +132,7 @@ class TestIndependence:
             if calls == 6:
                 raise RuntimeError("out of memory")
 
-        hook = model.base.register_forward_pre_hook(fail)
+        hook = register_module_forward_pre_hook(fail)  # of all modules: one of its own would be part of the network
         with pytest.raises(ModelError, match=r"failed on float32 images of shape .*: out of memory"):
             small(model, path, workers=1)
         hook.remove()
@@ -180,11 +184,13 @@ def wait_for_rows(path: Path, least: int, seconds: float = 120.0) -> None:
 
 @pytest.mark.usefixtures("tmp_path")
 class TestReuse:
-    def test_a_rerun_counts_nothing(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        path, model, passes = tmp_path / "votes.sqlite", toy_model(), []
+    def test_a_rerun_counts_nothing(self, tmp_path: Path) -> None:
+        path, model = tmp_path / "votes.sqlite", toy_model()
         first = small(model, path)
-        model.base.register_forward_hook(lambda *_: passes.append(1))
+        passes: list[int] = []
+        counting = register_module_forward_hook(lambda *_: passes.append(1))  # of all modules: the network has no other
         again = small(model, path)
+        counting.remove()
         assert votes_of(again) == votes_of(first)
         assert [r.seconds for r in again._votes] == [r.seconds for r in first._votes]
         assert len(passes) == 2  # the check of its answer and the fingerprint
@@ -315,6 +321,27 @@ class TestSurroundings:
         assert blocks < 400
 
 
+class Slotted:
+    """A setting without a ``__dict__``."""
+
+    __slots__ = ("limit",)
+
+    def __init__(self, limit: float) -> None:
+        self.limit = limit
+
+
+class Ignored(torch.nn.Module):
+    """Lets a network run and passes its own input on."""
+
+    def __init__(self, inner: torch.nn.Module) -> None:
+        super().__init__()
+        self.inner = inner
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        self.inner(x)
+        return x
+
+
 class TestFingerprint:
     CPU = torch.device("cpu")
 
@@ -357,13 +384,25 @@ class TestFingerprint:
             lambda limit: limit,
             lambda limit: {"limit": [limit]},
             lambda limit: SimpleNamespace(limit=limit),
-            lambda limit: np.array([limit]),
-            lambda limit: {torch.tensor(limit).item()},
+            lambda limit: Slotted(limit),
+            lambda limit: (np.array([1.0]), np.array([limit])),
+            lambda limit: np.array([limit, "text"], dtype=object),
+            lambda limit: ({1.0}, {torch.tensor(limit).item()}),
             lambda limit: functools.partial(divmod, limit),
-            lambda limit: lambda x: x > limit,
+            lambda limit: [lambda x: x, lambda x: x > limit],
+            lambda limit: slice(limit),
+            lambda limit: deque([limit]),
+            lambda limit: transforms.Compose([transforms.Pad(int(limit))]),
+            lambda limit: torch.eye(int(limit)).to_sparse(),
+            lambda limit: torch.minimum if limit > 25 else torch.fmin,
+            lambda limit: (one := ["a"], two := ["b"], one if limit > 25 else two),
+            lambda limit: classmethod(lambda cls: limit),
         ],
-        ids=["number", "nested", "object", "array", "set", "partial", "closure"],
-    )
+        ids=[
+            "number", "nested", "namespace", "slots", "arrays", "objects", "sets", "partial", "closures", "slice",
+            "deque", "Compose", "sparse", "builtin", "shared", "classmethod",
+        ],
+    )  # fmt: skip
     def test_sees_attributes_whatever_the_answers(self, setting: Callable[[float], object]) -> None:
         """A network that answers with classes may do so alike on every image it is asked about here."""
 
@@ -376,26 +415,69 @@ class TestFingerprint:
 
         assert self.of(answering(20.0)) == self.of(answering(20.0)) != self.of(answering(30.0))
 
-    def test_sees_another_forward_of_the_same_name(self) -> None:
-        def made(limit: float) -> torch.nn.Module:
-            class Hard(Rows):
+    @pytest.mark.parametrize(
+        ("before", "after"),
+        [
+            ("x * 1.0", "x * 2.0"),
+            ("x * 1.0 if len((1, 2)) else x", "x * 1.0 if len((1, 3)) else x"),
+            ("x * [1.0, 2.0, 3.0][1]", "x * [1.0, 2.5, 3.0][1]"),
+            ("(lambda y: y * 1.0)(x)", "(lambda y: y * 2.0)(x)"),
+            ("sum(y * 1.0 for y in [x])", "sum(y * 2.0 for y in [x])"),
+            ("x * self.KNOB", "x * self.KNOB  # 2"),
+            ("x * GLOBAL", "x * GLOBAL  # 2"),
+            ("helper(x)", "helper(x)  # 2"),
+            ("self.method(x)", "self.method(x)  # 2"),
+            ("torch.relu(x)", "torch.abs(x)"),
+        ],
+    )
+    def test_sees_other_code_of_the_same_names(self, before: str, after: str) -> None:
+        """Cells of a notebook that were edited and run again; the answers are the same on every image."""
+
+        def made(expression: str) -> torch.nn.Module:
+            second = expression.endswith("2")
+            cell: dict[str, Any] = {"torch": torch, "__name__": "__main__", "Rows": Rows}
+            exec(
+                f"GLOBAL = KNOB = {2.0 if second else 1.0}\n"
+                f"def helper(x): return x * {2.0 if second else 1.0}\n"
+                f"class Hidden(torch.nn.Module):\n"
+                f"    KNOB = {2.0 if second else 1.0}\n"
+                f"    def method(self, x): return x * {2.0 if second else 1.0}\n"
+                f"    def forward(self, x): return {expression}\n"
+                f"class Other(torch.nn.Module):\n"
+                f"    def forward(self, x): return x\n",
+                cell,
+            )
+            # Behind the first module's class and function, as their like are met one after the other.
+            return torch.nn.Sequential(cell["Other"](), Rows(), Ignored(cell["Hidden"]()))
+
+        assert self.of(made(before)) == self.of(made(before)) != self.of(made(after))
+
+    def test_sees_hooks(self) -> None:
+        def hooked(limit: float) -> torch.nn.Module:
+            base = Rows()
+            base.register_forward_pre_hook(lambda module, inputs: (inputs[0].clamp(max=limit),))
+            return base
+
+        assert self.of(hooked(1e6)) == self.of(hooked(1e6)) != self.of(hooked(2e6)) != self.of(Rows())
+
+    @pytest.mark.filterwarnings("ignore")
+    def test_sees_constants_of_traced_networks(self) -> None:
+        def traced(limit: float) -> torch.nn.Module:
+            class Clipped(Rows):
                 def forward(self, x: torch.Tensor) -> torch.Tensor:
-                    return super().forward(x) * (x.sum() > limit)
+                    return super().forward(x.clamp(max=limit))
 
-            return Hard()
+            return torch.jit.trace(Clipped(), torch.zeros(2, *SHAPE))
 
-        assert self.of(made(-1e6)) == self.of(made(-1e6)) != self.of(made(-2e6))
+        first = traced(1e6)
+        assert self.of(first) == self.of(first) != self.of(traced(2e6))
 
-        class Hard(Rows):
-            def forward(self, x: torch.Tensor) -> torch.Tensor:
-                return super().forward(x) * (x.sum() > -1e6)
-
-        class Same(Rows):
-            def forward(self, x: torch.Tensor) -> torch.Tensor:
-                return super().forward(x) * (x.sum() > -3e6)
-
-        Same.__qualname__ = Hard.__qualname__
-        assert self.of(Hard()) != self.of(Same())
+    def test_does_not_follow_libraries(self) -> None:
+        base = Rows()
+        base.log = logging.getLogger("one")
+        before = self.of(base)
+        logging.getLogger("another.one").setLevel(10)
+        assert self.of(base) == before
 
     def test_leaves_out_what_a_pass_changes(self) -> None:
         class Counting(Rows):
@@ -626,6 +708,33 @@ class TestBadInput:
 
 
 class TestRecertify:
+    def test_a_noise_that_was_changed_since_is_refused(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Its votes prove nothing of the noise that has the name now: twice the radius, here."""
+
+        def made(width: float) -> type[SmoothingDistribution]:
+            class Changing(SmoothingDistribution):
+                name = "changing"
+                arg_constraints: ClassVar[dict[str, str]] = {"s": "positive"}
+                worst_shift_rules = frozenset({"L2"})
+
+                def _sample(self, out: torch.Tensor, generator: torch.Generator) -> None:
+                    out.normal_(generator=generator).mul_(self.parameters["s"] * width)
+
+                def _log_prob(self, z: torch.Tensor) -> torch.Tensor:
+                    return -(z * z).sum(1) / (2 * (self.parameters["s"] * width) ** 2)
+
+            return Changing
+
+        path, first = tmp_path / "votes.sqlite", made(1.0)
+        monkeypatch.setattr(distributions, "_targets", {**distributions._targets, "changing": first})
+        model = SmoothedClassifier(Rows(), first(s=0.25), 3)
+        run = small(model, path, method="monte_carlo")
+        again = recertify(path, run.key, "L2", [0.1], 0.01, "monte_carlo")
+        assert again.records().equals(run.records())
+        monkeypatch.setitem(distributions._targets, "changing", made(2.0))
+        with pytest.raises(StoreError, match=r"under another changing\(s=0\.25\) than the one of that name now"):
+            recertify(path, run.key, "L2", [0.1], 0.01, "monte_carlo")
+
     def test_is_what_evaluate_would_say(self, tmp_path: Path) -> None:
         path = tmp_path / "votes.sqlite"
         key = small(store=path).key

@@ -24,6 +24,7 @@ _WIDEST_PANEL = 3.0  # in y, so that the far left tail of a small shape is resol
 _RESOLVED = 120.0  # length in y of the part with equal panels
 _AROUND = np.array([-48.0, -24.0, -12.0, -6.0, -3.0, 0.0, 3.0, 6.0, 12.0, 24.0, 48.0])  # edges about R = r
 _ROUNDING = 1e-13  # relative rounding of the densities and conditional probabilities, summed over the nodes
+_BLUR = 2e-15  # rounding of a place on the axis of ℓ, relative to its own size
 _ROWS = 256  # radii at a time, which bounds the memory
 
 
@@ -42,6 +43,9 @@ class RadialLaw(LogRatioLaw):
         self.norm, self.power, self.k, self.dim, self.threat = norm, power, k, dim, threat
         self.has_atoms = (k == 0 and power == 1.0) or (norm == math.inf and threat == "L1")
         self._shape = (dim - k) / power
+        # Beside the places where k = 0 and power 1 have atoms, the law rises within about max(k, |power - 1|).
+        blur = max(k, abs(power - 1.0))
+        self._rounding = _ROUNDING + (_BLUR / blur if blur > 0.0 else 0.0)
         low = log_gammaincinv(self._shape, math.log(_CUT))
         high = math.log(float(special.gammainccinv(self._shape, _CUT)))
         turn = max(low, high - _RESOLVED)
@@ -71,7 +75,7 @@ class RadialLaw(LogRatioLaw):
 
         def integrand(y: Array, of: NDArray[np.intp]) -> tuple[Array, Array]:
             values = self._density(y) * np.stack(self._conditional(y, t[of], radius[of]))
-            return values, _ROUNDING * values[1]
+            return values, self._rounding * values[1]
 
         panels = owner[wide], left[wide], right[wide]
         (above, at_least), error = integrate_panels(integrand, *panels, (2, len(t)), tolerance)
