@@ -20,6 +20,8 @@ from rs_plugin.outcomes import Outcome, fixed_outcomes, predicted
 from rs_plugin.streams import Stream, make_generator
 from rs_plugin.voting import Counts, DrawRange, VoteCounter, block_rows, check_scores, single_threaded
 
+_PASS_ROWS = 256  # noisy images in one pass of the surrogate
+
 
 class SmoothedClassifier(nn.Module):
     """Answers with the class that ``base`` gives most often under ``noise``.
@@ -63,14 +65,15 @@ class SmoothedClassifier(nn.Module):
         Deterministic and differentiable: a surrogate for attacks. It is not what is certified, which are hard votes.
         """
         noise = self._noise_of(x)
-        total: Tensor | None = None
-        for z in noise:
-            scores = self.base(x + z)
-            check_scores(scores, x.shape[0], self.num_classes)
-            logs = torch.log_softmax(scores, dim=1)
-            total = logs if total is None else torch.logaddexp(total, logs)
-        assert total is not None
-        return total - float(np.log(self.bank))
+        many = max(1, _PASS_ROWS // x.shape[0])
+        parts = []
+        for start in range(0, self.bank, many):
+            draws = noise[start : start + many]
+            scores = self.base((x + draws.unsqueeze(1)).flatten(0, 1))
+            check_scores(scores, len(draws) * x.shape[0], self.num_classes)
+            logs = torch.log_softmax(scores, dim=1).view(len(draws), x.shape[0], self.num_classes)
+            parts.append(torch.logsumexp(logs, dim=0))
+        return torch.logsumexp(torch.stack(parts), dim=0) - float(np.log(self.bank))
 
     def predict(self, x: Tensor, n: int = 1000, alpha: float = 1e-3, *, seed: int = 0) -> list[Outcome]:
         """Return the smoothed prediction of each image, or an abstention.

@@ -24,6 +24,7 @@ class Stream(IntEnum):
     ESTIMATION = 1
     BANK = 2
     CERTIFICATE = 3
+    ATTACK = 4
 
 
 def chunk_seed(seed: int, index: int, stream: Stream, chunk: int) -> int:

@@ -47,10 +47,15 @@ class TestForward:
         base = Rows()
         model = SmoothedClassifier(base, Gaussian(SIGMA), 3, bank=17)
         bank: list[Tensor] = []
-        hook = base.register_forward_pre_hook(lambda _, args: bank.append(args[0].detach() - IMAGES))
+        hook = base.register_forward_pre_hook(
+            lambda _, args: bank.extend(args[0].detach().view(-1, *IMAGES.shape) - IMAGES)
+        )
         got = model(IMAGES)
+        many = model(IMAGES.repeat(100, 1, 1, 1))  # more than one pass
         hook.remove()
-        assert len(bank) == 17
+        assert len(bank) == 17 * 101
+        torch.testing.assert_close(many[: len(IMAGES)], got)
+        bank = bank[:17]
         mean = np.mean([torch.softmax(base(IMAGES + z).double(), 1).detach().numpy() for z in bank], axis=0)
         np.testing.assert_allclose(got.detach().numpy(), np.log(mean), atol=5e-6)  # float32 sums of 17 terms
         np.testing.assert_allclose(got.exp().sum(1).detach().numpy(), 1.0, atol=1e-5)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import sys
+import textwrap
 from typing import TYPE_CHECKING
 
 from rs_plugin.cli.options import (
@@ -19,6 +21,7 @@ from rs_plugin.cli.options import (
 
 if TYPE_CHECKING:
     from rs_plugin.evaluation import Run
+    from rs_plugin.smoothing import SmoothedClassifier
 
 _DESCRIPTION = """\
 Count the votes of a smoothed classifier under noise and certify it.
@@ -41,7 +44,10 @@ examples:
       --threat-model L1
       the same network under another noise, against another norm
   rs-plugin evaluate --model digits_gaussian_0.25 --stopping anytime --n 100000
-      stop as soon as every radius is decided"""
+      stop as soon as every radius is decided
+  rs-plugin evaluate --model digits_gaussian_0.25 --n-examples 20 --attack pgd
+      let an attack propose images inside the certified balls; exit code 3 if
+      fresh votes lose a certified class there"""
 
 
 def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> argparse.ArgumentParser:
@@ -66,19 +72,47 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     parser.add_argument("--store", metavar="FILE", default="runs.sqlite", help="vote store (default: runs.sqlite)")
     parser.add_argument("--device", metavar="NAME", help="cpu, cuda, ... (default: the network's own)")
     parser.add_argument("--workers", metavar="N", type=whole, help="threads on a CPU (default: torch's number)")
+    parser.add_argument(
+        "--attack",
+        metavar="NAME",
+        nargs="+",
+        help="pgd, autoattack or both: propose images inside certified balls, which fresh votes judge",
+    )
+    parser.add_argument("--attack-n", metavar="N", type=whole, default=10_000, help="fresh draws (default: 10000)")
+    parser.add_argument("--bank", metavar="N", type=whole, default=64, help="draws of the surrogate (default: 64)")
     add_output_options(parser)
     return parser
 
 
 def run(args: argparse.Namespace) -> int:
-    """Evaluate, report and return the exit code."""
+    """Evaluate, report and return the exit code: 3 where an attack violated a certificate."""
     output_folder(args.output)
-    runs = _single(args) if args.model else _comparison(args)
-    report(runs, "evaluate", args)
-    return 0
+    found = _single(args) if args.model else _comparison(args)
+    report([run for run, _ in found], "evaluate", args)
+    return max([_attacked(run, model, args) for run, model in found], default=0) if args.attack else 0
 
 
-def _single(args: argparse.Namespace) -> list[Run]:
+def _attacked(run: Run, model: SmoothedClassifier, args: argparse.Namespace) -> int:
+    """Attack a run's certificates, say what came of it, and return the exit code."""
+    from rs_plugin.datasets import load_dataset
+    from rs_plugin.robustbench.attacks import attack_certificates
+
+    options = {"data_dir": args.data_dir, "preprocessing": args.preprocessing}
+    data = load_dataset(args.dataset, args.subset, args.n_examples, **options)
+    model = type(model)(model.base, model.noise, model.num_classes, bank=args.bank)
+    threat = run.certificate.threat_model
+    with ProgressBar(f"{threat} {model.noise.name} attacked", lambda: None) as progress:
+        found = attack_certificates(
+            model, run, data, args.attack, n=args.attack_n, alpha=run.alpha, folder=args.output, progress=progress
+        )
+    where = sys.stderr if args.json or found.violations else sys.stdout
+    print(textwrap.fill(f"{threat}, {run.certificate.noise}: {found}", 80), file=where)
+    for path in found.files:
+        print(f"rs-plugin: error: a certificate is violated; the image is saved in {path}", file=sys.stderr)
+    return 3 if found.violations else 0
+
+
+def _single(args: argparse.Namespace) -> list[tuple[Run, SmoothedClassifier]]:
     from rs_plugin.distributions import parse_noise
     from rs_plugin.smoothing import SmoothedClassifier
     from rs_plugin.threats import parse_threat
@@ -91,7 +125,7 @@ def _single(args: argparse.Namespace) -> list[Run]:
     return [_evaluate(model, threat, args.radii or _radii_for(threat), args)]
 
 
-def _comparison(args: argparse.Namespace) -> list[Run]:
+def _comparison(args: argparse.Namespace) -> list[tuple[Run, SmoothedClassifier]]:
     from rs_plugin.datasets import load_dataset
     from rs_plugin.errors import ParameterError
     from rs_plugin.evaluation.suite import RADII, SUITE, smoothed
@@ -108,13 +142,15 @@ def _comparison(args: argparse.Namespace) -> list[Run]:
     return [_evaluate(smoothed(entry, dim), entry.threat, args.radii or RADII[entry.threat], args) for entry in entries]
 
 
-def _evaluate(model, threat: str, radii, args: argparse.Namespace) -> Run:  # type: ignore[no-untyped-def]
+def _evaluate(  # type: ignore[no-untyped-def]
+    model: SmoothedClassifier, threat: str, radii, args: argparse.Namespace
+) -> tuple[Run, SmoothedClassifier]:
     from rs_plugin.evaluation import evaluate
 
     alpha = ALPHA if args.alpha is None else args.alpha
     gathered = one_warning(threat, str(model.noise), args.n, alpha)
     with gathered as tell, ProgressBar(f"{threat} {model.noise.name}", tell) as progress:
-        return evaluate(
+        found = evaluate(
             model,
             args.dataset,
             threat,
@@ -134,6 +170,7 @@ def _evaluate(model, threat: str, radii, args: argparse.Namespace) -> Run:  # ty
             data_dir=args.data_dir,
             preprocessing=args.preprocessing,
         )
+    return found, model
 
 
 def _radii_for(threat: str) -> tuple[float, ...]:

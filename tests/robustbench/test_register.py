@@ -40,7 +40,7 @@ class TestShim:
             "print(autoattack.__name__, [sum(map(len, zoo.values())) for zoo in model_dicts.values()])\n"
         )
         assert done.returncode == 0, done.stderr
-        assert done.stdout == "pyautoattack [114, 50, 42]\n"
+        assert done.stdout == "autoattack [114, 50, 42]\n"
 
     def test_an_autoattack_that_is_there_is_left_alone(self) -> None:
         done = python(
