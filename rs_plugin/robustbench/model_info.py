@@ -54,14 +54,14 @@ def write_info(
     known = read_info(path) if path.exists() else {"dataset": run.dataset}
     table = run.table()
     found = {
-        "clean_acc": _percent(clean),
+        "clean_acc": percent_text(clean),
         "eps": repr(float(eps)),
         "number_forward_passes": round(run.draws / len(run.outcomes)),
-        "certified_acc": _percent(certified),
-        "base_acc": _percent(run.base_accuracy),
-        "abstained": _percent(run.abstention_rate),
+        "certified_acc": percent_text(certified),
+        "base_acc": percent_text(run.base_accuracy),
+        "abstained": percent_text(run.abstention_rate),
         "certified_curve": [
-            [float(radius), _percent(share)]
+            [float(radius), percent_text(share)]
             for radius, share in zip(table["radius"], table["certified_accuracy"], strict=True)
         ],
         "noise": str(run.certificate.noise),
@@ -81,8 +81,12 @@ def write_info(
     return path
 
 
-def _percent(share: float) -> str:
-    """Return a share in percent with two decimals, as RobustBench writes them, rounded down."""
+def percent_text(share: float) -> str:
+    """Return a share in percent with two decimals, as RobustBench writes them, rounded down.
+
+    >>> percent_text(2 / 3)
+    '66.66'
+    """
     return round_down(100.0 * share + 1e-9, 2)
 
 
