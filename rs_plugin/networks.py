@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import functools
+from collections.abc import Callable, Sequence
 from typing import Final
 
+import torch
 from torch import Tensor, nn
 
 from rs_plugin.errors import ModelError, ParameterError
@@ -42,12 +44,108 @@ class DigitsNet(nn.Module):
         return scores
 
 
+class Normalized(nn.Module):
+    """A network behind its normalisation: ``network((x - mean) / std)``, channel by channel.
+
+    Args:
+        network: what answers.
+        mean: one number a channel.
+        std: one number a channel.
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, network: nn.Module, mean: Sequence[float], std: Sequence[float]) -> None:
+        super().__init__()
+        self.network = network
+        for name, values in (("mean", mean), ("std", std)):
+            self.register_buffer(name, torch.tensor(values, dtype=torch.float32).view(-1, 1, 1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the network's scores of normalised images."""
+        scores: Tensor = self.network((x - self.mean) / self.std)
+        return scores
+
+
+class _Block(nn.Module):
+    """Two 3 by 3 convolutions beside a shortcut, which is a 1 by 1 convolution where the shape changes."""
+
+    def __init__(self, before: int, width: int, stride: int) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(before, width, 3, stride, padding=1, bias=False)
+        self.bn1 = nn.BatchNorm2d(width)
+        self.conv2 = nn.Conv2d(width, width, 3, padding=1, bias=False)
+        self.bn2 = nn.BatchNorm2d(width)
+        self.downsample: nn.Module = nn.Identity()
+        if stride != 1 or before != width:
+            shortcut = nn.Conv2d(before, width, 1, stride, bias=False)
+            self.downsample = nn.Sequential(shortcut, nn.BatchNorm2d(width))
+
+    def forward(self, x: Tensor) -> Tensor:
+        inner = self.bn2(self.conv2(torch.relu(self.bn1(self.conv1(x)))))
+        return torch.relu(inner + self.downsample(x))
+
+
+class CifarResNet(nn.Module):
+    """The residual network for 32 by 32 images of He et al. (CVPR 2016), Section 4.2, with ``6 n + 2`` layers.
+
+    Three stages of ``n`` blocks with 16, 32 and 64 channels; shortcuts that change shape are 1 by 1 convolutions (their
+    option B), and parameters have the names of published checkpoints: ``layer1.0.conv1.weight``.
+
+    Args:
+        depth: number of layers: 20, 32, 56, 110 and the like.
+        num_classes: number of scores.
+
+    Raises:
+        ParameterError: the depth is not of the form ``6 n + 2``.
+    """
+
+    def __init__(self, depth: int, num_classes: int = 10) -> None:
+        super().__init__()
+        if depth < 8 or depth % 6 != 2:
+            raise ParameterError(f"depth must be 6 n + 2, as in 20, 56 or 110, not {depth!r}")
+        count = (depth - 2) // 6
+        self.conv1 = nn.Conv2d(3, 16, 3, padding=1, bias=False)
+        self.bn1 = nn.BatchNorm2d(16)
+        self.layer1 = self._stage(16, 16, count, 1)
+        self.layer2 = self._stage(16, 32, count, 2)
+        self.layer3 = self._stage(32, 64, count, 2)
+        self.fc = nn.Linear(64, num_classes)
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d):
+                nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the scores, shape (batch, classes), of normalised images, shape (batch, 3, 32, 32)."""
+        x = torch.relu(self.bn1(self.conv1(x)))
+        x = self.layer3(self.layer2(self.layer1(x)))
+        scores: Tensor = self.fc(x.mean((2, 3)))
+        return scores
+
+    @staticmethod
+    def _stage(before: int, width: int, count: int, stride: int) -> nn.Sequential:
+        rest = [_Block(width, width, 1) for _ in range(count - 1)]
+        return nn.Sequential(_Block(before, width, stride), *rest)
+
+
+#: Means and standard deviations of CIFAR-10's channels, as the literature rounds them.
+CIFAR10_MEAN: Final = (0.4914, 0.4822, 0.4465)
+CIFAR10_STD: Final = (0.2023, 0.1994, 0.2010)
+
+
+def _cifar_resnet(depth: int, num_classes: int) -> nn.Module:
+    return Normalized(CifarResNet(depth, num_classes), CIFAR10_MEAN, CIFAR10_STD)
+
+
 Architecture = Callable[[int], nn.Module]
 
 #: From a name to what makes a freshly initialised network for a number of classes; other packages add theirs under
 #: the entry-point group.
 architectures: Registry[Architecture] = Registry("architecture", callable, "rs_plugin.architectures")
 architectures.register("digits_net", DigitsNet)
+for _depth in (20, 32, 56, 110):
+    architectures.register(f"cifar_resnet{_depth}", functools.partial(_cifar_resnet, _depth))
 
 
 def build_network(architecture: str, num_classes: int) -> nn.Module:
