@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from rs_plugin.robustbench import benchmark, import_robustbench, register
     from rs_plugin.smoothing import SmoothedClassifier
     from rs_plugin.zoo import list_models, load_base
+    from rs_plugin.zoo.checkpoints import load_checkpoint
     from rs_plugin.zoo.smoothed import load_model
 
 _HOMES = {
@@ -59,6 +60,7 @@ _HOMES = {
     "rs_plugin.robustbench": ("benchmark", "import_robustbench", "register"),
     "rs_plugin.smoothing": ("SmoothedClassifier",),
     "rs_plugin.zoo": ("list_models", "load_base"),
+    "rs_plugin.zoo.checkpoints": ("load_checkpoint",),
     "rs_plugin.zoo.smoothed": ("load_model",),
 }  # fmt: skip
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
@@ -100,6 +102,7 @@ __all__ = [
     "import_robustbench",
     "list_models",
     "load_base",
+    "load_checkpoint",
     "load_dataset",
     "load_model",
     "parse_noise",

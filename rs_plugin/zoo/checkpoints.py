@@ -1,0 +1,157 @@
+"""Published checkpoints of smoothed classifiers' base networks, read from files without running any code in them.
+
+Cohen et al. (2019) and Salman et al. (2019) store a dictionary with ``arch`` and ``state_dict``; the model is a
+sequence of a normalisation without parameters and a network, so that keys begin with ``1.`` or ``1.module.``. Yang et
+al. (2020) store the state alone, under ``model.module.``. None of them says how images are to be normalised, and
+conventions differ between releases; so that is told by the caller or found on labelled images, never guessed.
+"""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final
+
+import torch
+from scipy import stats
+from torch import Tensor, nn
+
+from rs_plugin.datasets import Dataset
+from rs_plugin.errors import InputError, ModelError, UnknownNameError
+from rs_plugin.networks import CIFAR10_MEAN, CIFAR10_STD, CifarResNet, Normalized
+
+_IMAGENET_MEAN: Final = (0.485, 0.456, 0.406)
+_IMAGENET_STD: Final = (0.229, 0.224, 0.225)
+_NONE: Final = ((0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
+_ONES: Final = (1.0, 1.0, 1.0)
+
+#: Normalisations by name, for CIFAR and for ImageNet: (mean, standard deviation).
+NORMALISATIONS: Final = {
+    "mean_std": ((CIFAR10_MEAN, CIFAR10_STD), (_IMAGENET_MEAN, _IMAGENET_STD)),
+    "mean": ((CIFAR10_MEAN, _ONES), (_IMAGENET_MEAN, _ONES)),
+    "none": (_NONE, _NONE),
+}
+#: torchvision's networks by the blocks of their stages, and whether these are bottlenecks.
+_STAGES: Final[dict[tuple[tuple[int, ...], bool], str]] = {
+    ((2, 2, 2, 2), False): "resnet18",
+    ((3, 4, 6, 3), False): "resnet34",
+    ((3, 4, 6, 3), True): "resnet50",
+    ((3, 4, 23, 3), True): "resnet101",
+    ((3, 8, 36, 3), True): "resnet152",
+}
+_LEVEL: Final = 1e-3  # of the test that one normalisation is better than another
+
+
+def load_checkpoint(
+    path: str | Path, normalisation: str | None = None, labelled: Dataset | None = None
+) -> nn.Module:
+    """Return the network of a checkpoint, in eval mode, for images in [0, 1].
+
+    Args:
+        path: a file of Cohen et al., Salman et al., or Yang et al. with a residual network for CIFAR or ImageNet.
+        normalisation: ``"mean_std"``, ``"mean"`` or ``"none"``, as the release has it.
+        labelled: images to find the normalisation by, where it is not given: the one that is right on more of them, if
+            sign tests at 0.001 set it apart from each of the others.
+
+    Raises:
+        InputError: the file cannot be read, is a web page or half a download, or holds more than tensors and plain
+            values, which might be code; or the normalisation is neither given nor found.
+        ModelError: the network in it is of no known architecture.
+        UnknownNameError: no normalisation has that name.
+    """
+    if normalisation is not None and normalisation not in NORMALISATIONS:
+        raise UnknownNameError(f"unknown normalisation {normalisation!r}; known: {', '.join(NORMALISATIONS)}")
+    state = _network_state(_content(Path(path)), path)
+    network, family = _built(state, path)
+    if normalisation is None:
+        if labelled is None:
+            raise InputError(
+                f"{str(path)!r} does not say how its images are normalised, and releases differ; pass normalisation= "
+                f"({', '.join(NORMALISATIONS)}), or labelled= images to find it by"
+            )
+        normalisation = _found(network, family, labelled, path)
+    mean, std = NORMALISATIONS[normalisation][family]
+    return Normalized(network, mean, std).eval()
+
+
+def _content(path: Path) -> Any:
+    try:
+        with path.open("rb") as file:
+            head = file.read(64).lstrip()
+    except OSError as error:
+        raise InputError(f"cannot read the checkpoint {str(path)!r}: {error.strerror}") from error
+    if head.startswith(b"<"):
+        raise InputError(f"{str(path)!r} is a web page, not a checkpoint; the download was refused, fetch it by hand")
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        reason = (str(error).splitlines() or [""])[0]
+        raise InputError(
+            f"{str(path)!r} holds more than tensors and plain values, which might be code, and is refused ({reason})"
+        ) from error
+    except (RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise InputError(f"{str(path)!r} is not a whole checkpoint ({reason}); download it again") from error
+
+
+def _network_state(content: Any, path: str | Path) -> dict[str, Tensor]:
+    """Return the parameters of the residual network in a checkpoint, without the prefixes of what it was wrapped in."""
+    state = content.get("state_dict", content) if isinstance(content, Mapping) else None
+    if not isinstance(state, Mapping) or not all(isinstance(key, str) for key in state):
+        raise InputError(f"{str(path)!r} holds no state of a network")
+    tensors = {key: value for key, value in state.items() if isinstance(value, Tensor)}
+    firsts = sorted((key for key in tensors if key.endswith("conv1.weight")), key=lambda key: key.count("."))
+    prefix = firsts[0].removesuffix("conv1.weight") if firsts else ""
+    inner = {key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix)}
+    others = sorted(state.keys() - {prefix + key for key in inner})
+    if not firsts or others:
+        names = ", ".join(others[:3] or list(state)[:3])
+        raise ModelError(f"{str(path)!r} holds a network of no known architecture (with {names}, ...)")
+    return inner
+
+
+def _built(state: dict[str, Tensor], path: str | Path) -> tuple[nn.Module, int]:
+    """Return the network with its parameters, and 0 for CIFAR or 1 for ImageNet."""
+    blocks = tuple(
+        len({key.split(".")[1] for key in state if key.startswith(f"layer{stage}.")}) for stage in (1, 2, 3, 4)
+    )
+    classes = len(state["fc.bias"]) if "fc.bias" in state else 0
+    bottleneck = "layer1.0.conv3.weight" in state
+    network: nn.Module | None = None
+    family = 0
+    if tuple(state["conv1.weight"].shape) == (16, 3, 3, 3) and blocks[3] == 0 and len(set(blocks[:3])) == 1:
+        network = CifarResNet(6 * blocks[0] + 2, classes) if classes and not bottleneck and blocks[0] else None
+    elif (blocks, bottleneck) in _STAGES and classes:
+        from torchvision import models
+
+        network, family = getattr(models, _STAGES[blocks, bottleneck])(num_classes=classes), 1
+    if network is None:
+        raise ModelError(f"{str(path)!r} holds a residual network of no known architecture ({blocks} blocks a stage)")
+    counters = {key: value for key, value in network.state_dict().items() if key.endswith("num_batches_tracked")}
+    try:
+        network.load_state_dict({**counters, **state})  # which old files lack
+    except RuntimeError as error:
+        reason = " ".join(str(error).split())[:200]
+        raise ModelError(f"{str(path)!r} does not fit the architecture that its blocks say: {reason}") from error
+    return network.eval(), family
+
+
+def _found(network: nn.Module, family: int, labelled: Dataset, path: str | Path) -> str:
+    """Return the normalisation that is right on more images than each other one, by sign tests."""
+    right = {}
+    with torch.inference_mode():
+        for name, conventions in NORMALISATIONS.items():
+            model = Normalized(network, *conventions[family]).eval()
+            answers = torch.cat([model(part).argmax(1) for part in torch.split(labelled.images, 256)])
+            right[name] = answers == labelled.labels
+    best = max(right, key=lambda name: int(right[name].sum()))
+    for name in right.keys() - {best}:
+        gained, lost = int((right[best] & ~right[name]).sum()), int((right[name] & ~right[best]).sum())
+        if gained == 0 or stats.binomtest(gained, gained + lost, 0.5, alternative="greater").pvalue > _LEVEL:
+            shares = ", ".join(f"{name} {float(part.float().mean()):.1%}" for name, part in right.items())
+            raise InputError(
+                f"{len(labelled)} labelled images do not tell how {str(path)!r} normalises ({shares} right); pass "
+                f"normalisation=, or more images"
+            )
+    return best
