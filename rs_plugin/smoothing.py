@@ -237,9 +237,14 @@ def check_significance(n: int, alpha: float, stopping: str = "fixed") -> None:
         )
 
 
-def _check_positive(name: str, value: int) -> None:
-    if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < 1:
+def check_whole(name: str, value: int, kinds: Any = int) -> None:
+    """Raise ParameterError unless the value is a positive whole number of one of the types."""
+    if isinstance(value, bool) or not isinstance(value, kinds) or value < 1:
         raise ParameterError(f"{name} must be a positive whole number, not {value!r}")
+
+
+def _check_positive(name: str, value: int) -> None:
+    check_whole(name, value, int | np.integer)
     if value > MAX_TRIALS:
         raise ParameterError(f"{name} = {value} is beyond the {MAX_TRIALS} draws that bounds are computed for")
 

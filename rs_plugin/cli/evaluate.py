@@ -20,6 +20,7 @@ from rs_plugin.cli.options import (
 )
 
 if TYPE_CHECKING:
+    from rs_plugin.datasets import Dataset
     from rs_plugin.evaluation import Run
     from rs_plugin.smoothing import SmoothedClassifier
 
@@ -89,16 +90,24 @@ def run(args: argparse.Namespace) -> int:
     output_folder(args.output)
     found = _single(args) if args.model else _comparison(args)
     report([run for run, _ in found], "evaluate", args)
-    return max([_attacked(run, model, args) for run, model in found], default=0) if args.attack else 0
+    if not args.attack:
+        return 0
+    data = _data(args, args.subset, args.n_examples)
+    return max(_attacked(run, model, data, args) for run, model in found)
 
 
-def _attacked(run: Run, model: SmoothedClassifier, args: argparse.Namespace) -> int:
-    """Attack a run's certificates, say what came of it, and return the exit code."""
+def _data(args: argparse.Namespace, subset: str | None, n_examples: int | None) -> Dataset:
     from rs_plugin.datasets import load_dataset
+
+    return load_dataset(
+        args.dataset, subset, n_examples, data_dir=args.data_dir, preprocessing=args.preprocessing
+    )
+
+
+def _attacked(run: Run, model: SmoothedClassifier, data: Dataset, args: argparse.Namespace) -> int:
+    """Attack a run's certificates, say what came of it, and return the exit code."""
     from rs_plugin.robustbench.attacks import attack_certificates
 
-    options = {"data_dir": args.data_dir, "preprocessing": args.preprocessing}
-    data = load_dataset(args.dataset, args.subset, args.n_examples, **options)
     model = type(model)(model.base, model.noise, model.num_classes, bank=args.bank)
     threat = run.certificate.threat_model
     with ProgressBar(f"{threat} {model.noise.name} attacked", lambda: None) as progress:
@@ -113,20 +122,14 @@ def _attacked(run: Run, model: SmoothedClassifier, args: argparse.Namespace) -> 
 
 
 def _single(args: argparse.Namespace) -> list[tuple[Run, SmoothedClassifier]]:
-    from rs_plugin.distributions import parse_noise
-    from rs_plugin.smoothing import SmoothedClassifier
     from rs_plugin.threats import parse_threat
-    from rs_plugin.zoo import load_saved
-    from rs_plugin.zoo.models import card_path
+    from rs_plugin.zoo.smoothed import smoothed
 
     threat = parse_threat(args.threat_model or "L2")
-    base, card = load_saved(card_path(args.model))
-    model = SmoothedClassifier(base, parse_noise(args.noise or card.noise), card.num_classes)
-    return [_evaluate(model, threat, args.radii or _radii_for(threat), args)]
+    return [_evaluate(smoothed(args.model, args.noise), threat, args.radii or _radii_for(threat), args)]
 
 
 def _comparison(args: argparse.Namespace) -> list[tuple[Run, SmoothedClassifier]]:
-    from rs_plugin.datasets import load_dataset
     from rs_plugin.errors import ParameterError
     from rs_plugin.evaluation.suite import RADII, SUITE, smoothed
     from rs_plugin.threats import parse_threat
@@ -136,8 +139,7 @@ def _comparison(args: argparse.Namespace) -> list[tuple[Run, SmoothedClassifier]
     threat = parse_threat(args.threat_model) if args.threat_model else None
     if args.radii and threat is None:
         raise ParameterError("--radii needs --threat-model here, since the three norms have radii of their own")
-    options = {"data_dir": args.data_dir, "preprocessing": args.preprocessing}
-    dim = load_dataset(args.dataset, None, 1, **options).dim
+    dim = _data(args, None, 1).dim
     entries = [entry for entry in SUITE if threat in (None, entry.threat)]
     return [_evaluate(smoothed(entry, dim), entry.threat, args.radii or RADII[entry.threat], args) for entry in entries]
 

@@ -147,20 +147,30 @@ def load_dataset(
             an option.
         InputError: the data are not there, not whole, or not what they must be.
     """
-    step = parse_subset(subset)
-    if n_examples is not None and (isinstance(n_examples, bool) or not isinstance(n_examples, int) or n_examples < 1):
-        raise ParameterError(f"n_examples must be a positive integer, or None for all images, not {n_examples!r}")
-    loaded = _collection(name, data_dir, preprocessing)
-    available = len(range(0, len(loaded), step))
+    _checked_step(subset, n_examples)  # before anything is read or fetched
+    return choose(_collection(name, data_dir, preprocessing), str(name), subset, n_examples)
+
+
+def choose(collection: Collection, name: str, subset: str | None, n_examples: int | None) -> Dataset:
+    """Return the images of a collection that ``subset`` and ``n_examples`` name, as ``load_dataset`` has it."""
+    step = _checked_step(subset, n_examples)
+    available = len(range(0, len(collection), step))
     if n_examples is not None and n_examples > available:
-        part = f"subset {subset!r} of {str(name)!r}" if step > 1 else repr(str(name))
+        part = f"subset {subset!r} of {name!r}" if step > 1 else repr(name)
         raise ParameterError(
             f"n_examples = {n_examples}, but {part} has {available} images; choose at most {available}"
         )
     count = available if n_examples is None else n_examples
-    if isinstance(loaded, Dataset) and count == len(loaded):
-        return loaded
-    return loaded.take(slice(0, (count - 1) * step + 1, step))
+    if isinstance(collection, Dataset) and count == len(collection):
+        return collection
+    return collection.take(slice(0, (count - 1) * step + 1, step))
+
+
+def _checked_step(subset: str | None, n_examples: int | None) -> int:
+    step = parse_subset(subset)
+    if n_examples is not None and (isinstance(n_examples, bool) or not isinstance(n_examples, int) or n_examples < 1):
+        raise ParameterError(f"n_examples must be a positive integer, or None for all images, not {n_examples!r}")
+    return step
 
 
 def _collection(name: str | Path, data_dir: str | Path | None, preprocessing: Any) -> Collection:

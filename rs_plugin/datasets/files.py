@@ -124,7 +124,7 @@ class ImageFiles:
             ParameterError: they would not fit into memory.
         """
         files = self._files[positions]
-        with self._opened() as read, ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
+        with _Reader(self._path) as read, ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
             first = self._decoded(files[0], read)
             if (need := len(files) * first.numel() * 4) > _LARGEST_SET:
                 raise ParameterError(
@@ -154,9 +154,6 @@ class ImageFiles:
             self._collection,
             self.preprocessing,
         )
-
-    def _opened(self) -> _Reader:
-        return _Reader(self._path)
 
     def _decoded(self, file: _File, read: Callable[[_File], bytes]) -> Tensor:
         from PIL import Image

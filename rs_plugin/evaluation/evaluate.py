@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from rs_plugin.datasets import Dataset, load_dataset, parse_subset
+from rs_plugin.datasets import Dataset, choose, load_dataset
 from rs_plugin.distributions.base import SAMPLER_VERSION
 from rs_plugin.errors import InputError, ParameterError, UncertifiableRadiusWarning, UnknownNameError
 from rs_plugin.estimation import (
@@ -27,7 +27,7 @@ from rs_plugin.estimation import (
 from rs_plugin.evaluation.fingerprint import model_fingerprint, noise_fingerprint, run_key
 from rs_plugin.evaluation.results import Run
 from rs_plugin.evaluation.store import SCHEMA_VERSION, ImageVotes, VoteStore
-from rs_plugin.smoothing import SmoothedClassifier, budgeted_certificate, check_draws, check_seed
+from rs_plugin.smoothing import SmoothedClassifier, budgeted_certificate, check_draws, check_seed, check_whole
 from rs_plugin.streams import CHUNK, Stream
 from rs_plugin.threats import parse_threat
 from rs_plugin.voting import DrawRange, VoteCounter, block_rows, single_threaded
@@ -105,10 +105,10 @@ def evaluate(
     check_draws(n0, n)
     check_alpha(alpha)
     listed = check_radii(radii)
-    if workers is not None and (isinstance(workers, bool) or not isinstance(workers, int) or workers < 1):
-        raise ParameterError(f"workers must be a positive whole number, not {workers!r}")
-    if batch_size is not None and (isinstance(batch_size, bool) or not isinstance(batch_size, int) or batch_size < 1):
-        raise ParameterError(f"batch_size must be a positive whole number, not {batch_size!r}")
+    if workers is not None:
+        check_whole("workers", workers)
+    if batch_size is not None:
+        check_whole("batch_size", batch_size)
     check_seed(seed)
     n0, n, seed = int(n0), int(n), int(seed)  # numpy's integers have no place in a key
     data = _chosen_images(dataset, subset, n_examples, data_dir, preprocessing)
@@ -153,14 +153,7 @@ def _chosen_images(
         raise ParameterError("data_dir and preprocessing are for data sets by name; these images are at hand already")
     if not isinstance(dataset, Dataset):
         raise ParameterError(f"dataset must be a name or a Dataset, not {type(dataset).__name__}")
-    step = parse_subset(subset)
-    available = len(range(0, len(dataset), step))
-    count = available if n_examples is None else n_examples
-    if isinstance(count, bool) or not isinstance(count, int) or not 1 <= count <= available:
-        raise ParameterError(
-            f"n_examples must be a whole number from 1 to {available}, the images there are, not {count!r}"
-        )
-    return dataset if count == len(dataset) else dataset.take(slice(0, (count - 1) * step + 1, step))
+    return choose(dataset, dataset.name, subset, n_examples)
 
 
 def _moved(model: SmoothedClassifier, device: str | torch.device) -> SmoothedClassifier:

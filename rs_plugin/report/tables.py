@@ -40,13 +40,14 @@ def caption(runs: Sequence[Run]) -> str:
     return "\n".join(lines)
 
 
-def percent(share: float) -> str:
-    """Return a share as a percentage with one decimal, rounded down.
+def percent(share: float, decimals: int = 1) -> str:
+    """Return a share as a percentage, rounded down.
 
-    >>> percent(0.88888)
-    '88.8'
+    >>> percent(0.88888), percent(2 / 3, 2)
+    ('88.8', '66.66')
     """
-    return f"{math.floor(share * 1000.0 + 1e-9) / 10.0:.1f}"
+    unit = 10.0**decimals
+    return f"{math.floor(share * 100.0 * unit + 1e-9) / unit:.{decimals}f}"
 
 
 def short_radius(radius: float) -> str:

@@ -38,10 +38,10 @@ def _run(words: Sequence[str] | None) -> int:
 
 
 def _model(args: argparse.Namespace) -> Any:
-    from rs_plugin.zoo import list_models
+    from rs_plugin.zoo import models
     from rs_plugin.zoo.smoothed import load_model, smoothed
 
-    if args.model_name in {card.name for card in list_models()} or args.model_name.endswith(".json"):
+    if args.model_name in models.names() or args.model_name.endswith(".json"):
         if args.noise:
             return smoothed(args.model_name, args.noise)
         return load_model(args.model_name, args.dataset, args.threat_model)

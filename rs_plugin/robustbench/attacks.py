@@ -18,11 +18,11 @@ import torch
 from torch import Tensor, nn
 
 from rs_plugin.datasets import Dataset
-from rs_plugin.errors import InputError, ParameterError, UnknownNameError
+from rs_plugin.errors import InputError, UnknownNameError
 from rs_plugin.estimation import check_alpha, clopper_pearson_upper
 from rs_plugin.evaluation import Run
 from rs_plugin.robustbench.shim import import_autoattack
-from rs_plugin.smoothing import SmoothedClassifier, check_draws
+from rs_plugin.smoothing import SmoothedClassifier, check_draws, check_whole
 from rs_plugin.streams import CHUNK, Stream
 from rs_plugin.threats import Threat
 from rs_plugin.voting import Counts, DrawRange, single_threaded
@@ -135,8 +135,7 @@ def attack_certificates(
         raise UnknownNameError(f"unknown attack {unknown[0] if unknown else ''!r}; known: {', '.join(known)}")
     check_draws(1, n)
     check_alpha(alpha)
-    if isinstance(steps, bool) or not isinstance(steps, int) or steps < 1:
-        raise ParameterError(f"steps must be a positive whole number, not {steps!r}")
+    check_whole("steps", steps)
     place = {index: row for row, index in enumerate(dataset.indices.tolist())}
     indices = run.records()["index"].tolist()
     if not set(indices) <= place.keys() or dataset.collection != run.config["data_fingerprint"]:

@@ -17,7 +17,8 @@ from rs_plugin.distributions import SmoothingDistribution, parse_noise
 from rs_plugin.errors import ParameterError
 from rs_plugin.evaluation import Run, evaluate
 from rs_plugin.evaluation.evaluate import Progress
-from rs_plugin.robustbench.model_info import info_path, percent_text, write_info
+from rs_plugin.report.tables import percent
+from rs_plugin.robustbench.model_info import DECIMALS, info_path, write_info
 from rs_plugin.smoothing import SmoothedClassifier
 from rs_plugin.threats import parse_threat
 
@@ -162,13 +163,13 @@ def _smoothed(
 def _report(run: Run, eps: float, clean: float, certified: float, seconds: float) -> list[str]:
     certificate = run.certificate
     details = [
-        f"Clean: the smoothed classifier's, abstentions ({percent_text(run.abstention_rate)}%) are errors; its base "
-        f"network alone, without noise: {percent_text(run.base_accuracy)}%.",
+        f"Clean: the smoothed classifier's, abstentions ({percent(run.abstention_rate, DECIMALS)}%) are errors; "
+        f"its base network alone, without noise: {percent(run.base_accuracy, DECIMALS)}%.",
         f"Certified: {certificate.threat_model}, eps = {eps:g}; {certificate.noise}, {certificate.method}; "
         f"alpha = {run.alpha:g} an image.",
         f"{len(run.outcomes)} images of {run.dataset}, {run.draws / len(run.outcomes):.0f} draws an image "
         f"({run.config['stopping']}, n = {run.config['n']}), {seconds:.1f} s.",
     ]
     # The first two lines are RobustBench's but for a word, and for rounding down.
-    lines = [f"Clean accuracy: {percent_text(clean)}%", f"Certified accuracy: {percent_text(certified)}%"]
+    lines = [f"Clean accuracy: {percent(clean, DECIMALS)}%", f"Certified accuracy: {percent(certified, DECIMALS)}%"]
     return lines + [line for text in details for line in textwrap.wrap(text, 80)]

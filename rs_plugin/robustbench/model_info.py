@@ -13,8 +13,12 @@ from typing import Any, Final
 from rs_plugin import __version__
 from rs_plugin.errors import InputError
 from rs_plugin.evaluation import Run
-from rs_plugin.evaluation.results import round_down, write_text
+from rs_plugin.evaluation.results import write_text
+from rs_plugin.report.tables import percent
 from rs_plugin.zoo.card import check_name
+
+#: Of accuracies in percent, as RobustBench writes them.
+DECIMALS: Final = 2
 
 #: What RobustBench's readers ask every file for, as far as it is not known.
 _BLANK: Final[dict[str, Any]] = {
@@ -54,14 +58,14 @@ def write_info(
     known = read_info(path) if path.exists() else {"dataset": run.dataset}
     table = run.table()
     found = {
-        "clean_acc": percent_text(clean),
+        "clean_acc": percent(clean, DECIMALS),
         "eps": repr(float(eps)),
         "number_forward_passes": round(run.draws / len(run.outcomes)),
-        "certified_acc": percent_text(certified),
-        "base_acc": percent_text(run.base_accuracy),
-        "abstained": percent_text(run.abstention_rate),
+        "certified_acc": percent(certified, DECIMALS),
+        "base_acc": percent(run.base_accuracy, DECIMALS),
+        "abstained": percent(run.abstention_rate, DECIMALS),
         "certified_curve": [
-            [float(radius), percent_text(share)]
+            [float(radius), percent(share, DECIMALS)]
             for radius, share in zip(table["radius"], table["certified_accuracy"], strict=True)
         ],
         "noise": str(run.certificate.noise),
@@ -79,15 +83,6 @@ def write_info(
     text = json.dumps({**_BLANK, **known, **found}, indent=2, ensure_ascii=False, allow_nan=False)
     write_text(path, text + "\n")
     return path
-
-
-def percent_text(share: float) -> str:
-    """Return a share in percent with two decimals, as RobustBench writes them, rounded down.
-
-    >>> percent_text(2 / 3)
-    '66.66'
-    """
-    return round_down(100.0 * share + 1e-9, 2)
 
 
 def read_info(path: str | Path) -> dict[str, Any]:

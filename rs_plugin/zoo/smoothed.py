@@ -48,15 +48,15 @@ def load_model(
     noise = parse_noise(card.noise)
     if not noise.worst_shift_rules:  # a rule for one threat model serves the others, each ball lying inside another
         raise UnsupportedThreatError(f"no proven rule certifies {noise} against {threat}")
-    return SmoothedClassifier(load_saved(path)[0], noise, card.num_classes, bank=bank)
+    return smoothed(path, bank=bank)
 
 
-def smoothed(name: str | Path, noise: str) -> SmoothedClassifier:
-    """Return a zoo network smoothed with another noise than that of its training, given as text.
+def smoothed(name: str | Path, noise: str | None = None, *, bank: int = 64) -> SmoothedClassifier:
+    """Return a zoo network smoothed with a noise, given as text; with that of its training if None.
 
     Raises:
         UnknownNameError: no model, or noise, has that name.
         ParameterError: a parameter of the noise out of range, or files that cannot be read.
     """
     base, card = load_saved(card_path(name))
-    return SmoothedClassifier(base, parse_noise(noise), card.num_classes)
+    return SmoothedClassifier(base, parse_noise(noise or card.noise), card.num_classes, bank=bank)

@@ -133,7 +133,7 @@ class RadialLaw(LogRatioLaw):
 
     def _two_points(self, growth: Array, rho: Array) -> _Conditional:
         # |z - r| is R + r or |R - r|, each with probability 1/2.
-        near = np.where(rho <= 1.0, -rho, rho - 2.0)  # |1 - rho| - 1, which would cancel
+        near = _nearest(rho)
         below = 0.5 * (growth > rho) + 0.5 * (growth > near)
         return _Conditional(below, 0.5 * (growth >= rho) + 0.5 * (growth >= near))
 
@@ -159,7 +159,7 @@ class RadialLaw(LogRatioLaw):
         # largest opposite coordinate, P(Q <= x R) = ((1 + x)/2)^{d-1}.
         with np.errstate(divide="ignore"):
             inside = np.exp((self.dim - 1) * np.log1p(np.clip(0.5 * (growth - rho), -1.0, 0.0)))
-        near = np.where(rho <= 1.0, -rho, rho - 2.0)  # |1 - rho| - 1, which would cancel
+        near = _nearest(rho)
         below = 0.5 * (growth > rho) + 0.5 * np.where(growth > near, inside, 0.0)
         return _Conditional(below, 0.5 * (growth >= rho) + 0.5 * np.where(growth >= near, inside, 0.0))
 
@@ -170,7 +170,7 @@ class RadialLaw(LogRatioLaw):
         with np.errstate(divide="ignore"):
             others = np.exp((d - 1) * np.log1p(np.clip(growth, -1.0, 0.0)))
         side = np.clip(1.0 + 0.5 * (growth - rho), 0.0, 1.0)
-        near = np.where(rho <= 1.0, -rho, rho - 2.0)  # |1 - rho| - 1, which would cancel
+        near = _nearest(rho)
         below = (
             0.5 / d * (growth > rho)
             + 0.5 / d * np.where(growth > near, others, 0.0)
@@ -219,6 +219,11 @@ class RadialLaw(LogRatioLaw):
         logit = _bisect(reflected, np.full_like(low, -60.0), np.full_like(low, 60.0))
         roots = [np.logaddexp(rising, shift), np.logaddexp(falling, shift), log_r - np.logaddexp(0.0, -logit)]
         return np.asarray(self.power * np.stack(roots, axis=1))
+
+
+def _nearest(rho: Array) -> Array:
+    """Return ``|1 - ρ| - 1`` without cancellation."""
+    return np.where(rho <= 1.0, -rho, rho - 2.0)
 
 
 def _bisect(function, low: Array, high: Array) -> Array:  # type: ignore[no-untyped-def]
