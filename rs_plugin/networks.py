@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Sequence
-from typing import Final
+from typing import Any, Final
 
 import torch
 from torch import Tensor, nn
@@ -55,6 +55,7 @@ class Normalized(nn.Module):
 
     mean: Tensor
     std: Tensor
+    network: Any
 
     def __init__(self, network: nn.Module, mean: Sequence[float], std: Sequence[float]) -> None:
         super().__init__()
@@ -129,6 +130,67 @@ class CifarResNet(nn.Module):
         return nn.Sequential(_Block(before, width, stride), *rest)
 
 
+class _WideBlock(nn.Module):
+    """Normalisation and ReLU before each of two 3 by 3 convolutions, beside a shortcut, 1 by 1 where widths differ."""
+
+    def __init__(self, before: int, width: int, stride: int) -> None:
+        super().__init__()
+        self.bn1 = nn.BatchNorm2d(before)
+        self.conv1 = nn.Conv2d(before, width, 3, stride, padding=1, bias=False)
+        self.bn2 = nn.BatchNorm2d(width)
+        self.conv2 = nn.Conv2d(width, width, 3, padding=1, bias=False)
+        self.shortcut = nn.Conv2d(before, width, 1, stride, bias=False) if before != width else None
+
+    def forward(self, x: Tensor) -> Tensor:
+        active = torch.relu(self.bn1(x))
+        inner: Tensor = self.conv2(torch.relu(self.bn2(self.conv1(active))))
+        return inner + (x if self.shortcut is None else self.shortcut(active))
+
+
+class WideResNet(nn.Module):
+    """The wide residual network for 32 by 32 images of Zagoruyko & Komodakis (BMVC 2016), without dropout.
+
+    Three stages of ``n`` blocks with ``16 w``, ``32 w`` and ``64 w`` channels, ``6 n + 4`` layers.
+
+    Args:
+        depth: number of layers: 16, 28, 40 and the like.
+        width: the widening factor ``w``, 2 or more.
+        num_classes: number of scores.
+
+    Raises:
+        ParameterError: the depth is not of the form ``6 n + 4``, or the width is below 2.
+    """
+
+    def __init__(self, depth: int, width: int, num_classes: int = 10) -> None:
+        super().__init__()
+        if depth < 10 or depth % 6 != 4:
+            raise ParameterError(f"depth must be 6 n + 4, as in 16, 28 or 40, not {depth!r}")
+        if width < 2:
+            raise ParameterError(f"width must be 2 or more, not {width!r}")
+        count = (depth - 4) // 6
+        self.conv1 = nn.Conv2d(3, 16, 3, padding=1, bias=False)
+        self.block1 = self._stage(16, 16 * width, count, 1)
+        self.block2 = self._stage(16 * width, 32 * width, count, 2)
+        self.block3 = self._stage(32 * width, 64 * width, count, 2)
+        self.bn1 = nn.BatchNorm2d(64 * width)
+        self.fc = nn.Linear(64 * width, num_classes)
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d):
+                nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the scores, shape (batch, classes), of normalised images, shape (batch, 3, 32, 32)."""
+        x = self.block3(self.block2(self.block1(self.conv1(x))))
+        scores: Tensor = self.fc(torch.relu(self.bn1(x)).mean((2, 3)))
+        return scores
+
+    @staticmethod
+    def _stage(before: int, width: int, count: int, stride: int) -> nn.Sequential:
+        return nn.Sequential(
+            _WideBlock(before, width, stride), *(_WideBlock(width, width, 1) for _ in range(count - 1))
+        )
+
+
 #: Means and standard deviations of CIFAR-10's channels, as the literature rounds them.
 CIFAR10_MEAN: Final = (0.4914, 0.4822, 0.4465)
 CIFAR10_STD: Final = (0.2023, 0.1994, 0.2010)
@@ -136,6 +198,10 @@ CIFAR10_STD: Final = (0.2023, 0.1994, 0.2010)
 
 def _cifar_resnet(depth: int, num_classes: int) -> nn.Module:
     return Normalized(CifarResNet(depth, num_classes), CIFAR10_MEAN, CIFAR10_STD)
+
+
+def _wide_resnet(depth: int, width: int, num_classes: int) -> nn.Module:
+    return Normalized(WideResNet(depth, width, num_classes), CIFAR10_MEAN, CIFAR10_STD)
 
 
 Architecture = Callable[[int], nn.Module]
@@ -146,6 +212,7 @@ architectures: Registry[Architecture] = Registry("architecture", callable, "rs_p
 architectures.register("digits_net", DigitsNet)
 for _depth in (20, 32, 56, 110):
     architectures.register(f"cifar_resnet{_depth}", functools.partial(_cifar_resnet, _depth))
+architectures.register("wide_resnet40_2", functools.partial(_wide_resnet, 40, 2))
 
 
 def build_network(architecture: str, num_classes: int) -> nn.Module:

@@ -46,6 +46,9 @@ examples:
       the same network under another noise, against another norm
   rs-plugin evaluate --model digits_gaussian_0.25 --stopping anytime --n 100000
       stop as soon as every radius is decided
+  rs-plugin evaluate --model checkpoint.pth.tar --normalisation mean_std \\
+      --noise "gaussian(sigma=0.25)" --dataset cifar10 --subset every_20th
+      a published network
   rs-plugin evaluate --model digits_gaussian_0.25 --n-examples 20 --attack pgd
       let an attack propose images inside the certified balls; exit code 3 if
       fresh votes lose a certified class there"""
@@ -54,7 +57,11 @@ examples:
 def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> argparse.ArgumentParser:
     """Add ``evaluate`` to the subcommands and return its parser."""
     parser = new_parser(subparsers, "evaluate", "certify smoothed classifiers", _DESCRIPTION, _EXAMPLES, run)
-    parser.add_argument("--model", metavar="NAME", help="a zoo model ('rs-plugin list'), or the path of a card (.json)")
+    parser.add_argument(
+        "--model", metavar="NAME", help="a zoo model ('rs-plugin list'), a card (.json) or a checkpoint (.pt)"
+    )
+    parser.add_argument("--normalisation", metavar="NAME", help="of a checkpoint: mean_std, mean or none")
+    parser.add_argument("--manifest", metavar="FILE", help="of published files, to look a checkpoint up in")
     parser.add_argument(
         "--noise", metavar="TEXT", help="smoothing noise, as in 'gaussian(sigma=0.5)' (default: the model's)"
     )
@@ -126,7 +133,8 @@ def _single(args: argparse.Namespace) -> list[tuple[Run, SmoothedClassifier]]:
     from rs_plugin.zoo.smoothed import smoothed
 
     threat = parse_threat(args.threat_model or "L2")
-    return [_evaluate(smoothed(args.model, args.noise), threat, args.radii or _radii_for(threat), args)]
+    model = smoothed(args.model, args.noise, normalisation=args.normalisation, manifest=args.manifest)
+    return [_evaluate(model, threat, args.radii or _radii_for(threat), args)]
 
 
 def _comparison(args: argparse.Namespace) -> list[tuple[Run, SmoothedClassifier]]:
@@ -134,8 +142,11 @@ def _comparison(args: argparse.Namespace) -> list[tuple[Run, SmoothedClassifier]
     from rs_plugin.evaluation.suite import RADII, SUITE, smoothed
     from rs_plugin.threats import parse_threat
 
-    if args.noise:
-        raise ParameterError(f"--noise {args.noise!r} needs --model; 'rs-plugin list' shows the models")
+    for option in ("noise", "normalisation", "manifest"):
+        if getattr(args, option):
+            raise ParameterError(
+                f"--{option} {getattr(args, option)!r} needs --model; 'rs-plugin list' shows the models"
+            )
     threat = parse_threat(args.threat_model) if args.threat_model else None
     if args.radii and threat is None:
         raise ParameterError("--radii needs --threat-model here, since the three norms have radii of their own")

@@ -37,5 +37,23 @@ def shift(images: Tensor, generator: torch.Generator) -> Tensor:
     return padded[which, channels, rows, columns]
 
 
+def crop_flip(images: Tensor, generator: torch.Generator) -> Tensor:
+    """Return every image moved by up to 4 pixels along each axis and, every other one at random, mirrored.
+
+    Pixels that come in from outside are 0: the augmentation of He et al. (CVPR 2016), Section 4.2, for CIFAR.
+    """
+    count, _, height, width = images.shape
+    offsets = torch.randint(0, 9, (2, count), generator=generator)
+    mirrored = torch.rand(count, generator=generator) < 0.5
+    padded = nn.functional.pad(images, (4, 4, 4, 4))
+    across = torch.where(mirrored[:, None], torch.arange(width - 1, -1, -1), torch.arange(width))
+    rows = (offsets[0, :, None] + torch.arange(height)).view(count, 1, height, 1)
+    columns = (offsets[1, :, None] + across).view(count, 1, 1, width)
+    which = torch.arange(count).view(count, 1, 1, 1)
+    channels = torch.arange(images.shape[1]).view(1, -1, 1, 1)
+    return padded[which, channels, rows, columns]
+
+
 augmentations.register("none", keep)
 augmentations.register("shift", shift)
+augmentations.register("crop_flip", crop_flip)

@@ -41,6 +41,8 @@ def _model(args: argparse.Namespace) -> Any:
     from rs_plugin.zoo import models
     from rs_plugin.zoo.smoothed import load_model, smoothed
 
+    if args.checkpoint:
+        return smoothed(args.checkpoint, args.noise, normalisation=args.normalisation, manifest=args.manifest)
     if args.model_name in models.names() or args.model_name.endswith(".json"):
         if args.noise:
             return smoothed(args.model_name, args.noise)
@@ -67,6 +69,9 @@ def _parser() -> argparse.ArgumentParser:
     )
     add = parser.add_argument
     add("--model_name", required=True, help="a zoo model, the path of a card, or with --noise one of RobustBench's")
+    add("--checkpoint", metavar="FILE", help="a published network's file; --model_name then only names the results")
+    add("--normalisation", metavar="NAME", help="of a checkpoint: mean_std, mean or none")
+    add("--manifest", metavar="FILE", help="of published files, to look a checkpoint up in")
     add("--threat_model", default="Linf", help="L1, L2 or Linf (default: Linf)")
     add("--dataset", default="cifar10", help="data set, or a folder or zip of images (default: cifar10)")
     add("--eps", type=float, required=True, help="radius, for images in [0, 1]")

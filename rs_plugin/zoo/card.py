@@ -11,6 +11,7 @@ from typing import Any, TypeAlias
 from rs_plugin.errors import ParameterError
 
 Recipe: TypeAlias = dict[str, "str | int | float"]
+Losses: TypeAlias = list[list["int | float"]]
 
 
 @dataclass(frozen=True)
@@ -26,6 +27,7 @@ class ModelCard:
         recipe: every setting of the training.
         seed: the seed of the training, also in the recipe.
         command: the command line that trains it again.
+        losses: number and mean loss of some epochs, evenly spread over the training.
         accuracy_clean: share of the held-out images that the network itself classifies rightly.
         accuracy_noise: the same for images under fresh noise, averaged over ``noise_draws`` draws an image.
         noise_draws: number of draws an image behind ``accuracy_noise``.
@@ -48,6 +50,7 @@ class ModelCard:
     recipe: Recipe
     seed: int
     command: str
+    losses: Losses
     accuracy_clean: float
     accuracy_noise: float
     noise_draws: int
@@ -109,4 +112,6 @@ def check_name(name: str) -> str:
     return name
 
 
-_TYPES: dict[str, type | tuple[type, ...]] = {"str": str, "int": int, "float": (int, float), "Recipe": dict}
+_TYPES: dict[str, type | tuple[type, ...]] = {
+    "str": str, "int": int, "float": (int, float), "Recipe": dict, "Losses": list,
+}  # fmt: skip

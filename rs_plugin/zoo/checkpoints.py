@@ -1,15 +1,18 @@
 """Published checkpoints of smoothed classifiers' base networks, read from files without running any code in them.
 
 Cohen et al. (2019) and Salman et al. (2019) store a dictionary with ``arch`` and ``state_dict``; the model is a
-sequence of a normalisation without parameters and a network, so that keys begin with ``1.`` or ``1.module.``. Yang et
-al. (2020) store the state alone, under ``model.module.``. None of them says how images are to be normalised, and
-conventions differ between releases; so that is told by the caller or found on labelled images, never guessed.
+sequence of a normalisation without parameters and a network, so that keys begin with ``1.`` or ``1.module.``. These
+files do not say how images are to be normalised, and conventions differ between releases (Cohen et al. divide by the
+standard deviation, Salman et al. in most folders do not); so that is told by the caller or by a manifest, or found on
+labelled images, never guessed. Yang et al. (2020) store the state alone, the network's under ``model.module.`` and the
+means and the logarithms of the standard deviations under ``norm.module.``.
 """
 
 from __future__ import annotations
 
 import pickle
-from collections.abc import Mapping
+import re
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -19,7 +22,8 @@ from torch import Tensor, nn
 
 from rs_plugin.datasets import Dataset
 from rs_plugin.errors import InputError, ModelError, UnknownNameError
-from rs_plugin.networks import CIFAR10_MEAN, CIFAR10_STD, CifarResNet, Normalized
+from rs_plugin.networks import CIFAR10_MEAN, CIFAR10_STD, CifarResNet, Normalized, WideResNet
+from rs_plugin.zoo.published import find_published
 
 _IMAGENET_MEAN: Final = (0.485, 0.456, 0.406)
 _IMAGENET_STD: Final = (0.229, 0.224, 0.225)
@@ -40,30 +44,54 @@ _STAGES: Final[dict[tuple[tuple[int, ...], bool], str]] = {
     ((3, 4, 23, 3), True): "resnet101",
     ((3, 8, 36, 3), True): "resnet152",
 }
+#: Where Yang et al. keep the normalisation, and how to read it.
+_OWN: Final[dict[str, Callable[[Tensor], Tensor]]] = {
+    "norm.module.mu": lambda value: value,
+    "norm.module.log_sig": torch.exp,
+}
 _LEVEL: Final = 1e-3  # of the test that one normalisation is better than another
 
 
+Convention = tuple[Sequence[float], Sequence[float]]  # mean and standard deviation, channel by channel
+
+
 def load_checkpoint(
-    path: str | Path, normalisation: str | None = None, labelled: Dataset | None = None
-) -> nn.Module:
+    path: str | Path,
+    normalisation: str | None = None,
+    labelled: Dataset | None = None,
+    manifest: str | Path | None = None,
+) -> Normalized:
     """Return the network of a checkpoint, in eval mode, for images in [0, 1].
 
     Args:
         path: a file of Cohen et al., Salman et al., or Yang et al. with a residual network for CIFAR or ImageNet.
-        normalisation: ``"mean_std"``, ``"mean"`` or ``"none"``, as the release has it.
-        labelled: images to find the normalisation by, where it is not given: the one that is right on more of them, if
-            sign tests at 0.001 set it apart from each of the others.
+        normalisation: ``"mean_std"``, ``"mean"`` or ``"none"``, as the release has it. Where it is None, the file's own
+            is taken if it holds one, or else that of the manifest's entry with the sha256 of the file.
+        labelled: images to find the normalisation by, where nothing else says it: the one that is right on more of
+            them, if sign tests at 0.001 set it apart from each of the others.
+        manifest: a manifest to look into beside this package's own, as for ``published_files``.
 
     Raises:
         InputError: the file cannot be read, is a web page or half a download, or holds more than tensors and plain
-            values, which might be code; or the normalisation is neither given nor found.
+            values, which might be code; or the normalisation is neither given nor found, or is not the file's own.
         ModelError: the network in it is of no known architecture.
         UnknownNameError: no normalisation has that name.
+        ParameterError: the manifest cannot be read.
     """
     if normalisation is not None and normalisation not in NORMALISATIONS:
         raise UnknownNameError(f"unknown normalisation {normalisation!r}; known: {', '.join(NORMALISATIONS)}")
-    state = _network_state(_content(Path(path)), path)
+    entry = find_published(path, manifest)
+    state, own = _network_state(_content(Path(path)), path)
     network, family = _built(state, path)
+    if normalisation is None and entry is not None:
+        normalisation = entry.normalisation
+    if own is not None:
+        if normalisation is not None and not _agree(own, NORMALISATIONS[normalisation][family]):
+            raise InputError(
+                f"{str(path)!r} says itself how its images are normalised, and not by {normalisation!r}; leave out the "
+                f"normalisation"
+            )
+        return Normalized(network, *own).eval()
     if normalisation is None:
         if labelled is None:
             raise InputError(
@@ -71,8 +99,14 @@ def load_checkpoint(
                 f"({', '.join(NORMALISATIONS)}), or labelled= images to find it by"
             )
         normalisation = _found(network, family, labelled, path)
-    mean, std = NORMALISATIONS[normalisation][family]
-    return Normalized(network, mean, std).eval()
+    return Normalized(network, *NORMALISATIONS[normalisation][family]).eval()
+
+
+def _agree(first: Convention, second: Convention) -> bool:
+    return all(
+        len(a) == len(b) and all(abs(x - y) < 1e-3 for x, y in zip(a, b, strict=True))
+        for a, b in zip(first, second, strict=True)
+    )
 
 
 def _content(path: Path) -> Any:
@@ -82,7 +116,7 @@ def _content(path: Path) -> Any:
     except OSError as error:
         raise InputError(f"cannot read the checkpoint {str(path)!r}: {error.strerror}") from error
     if head.startswith(b"<"):
-        raise InputError(f"{str(path)!r} is a web page, not a checkpoint; the download was refused, fetch it by hand")
+        raise InputError(f"{str(path)!r} is a web page, not a checkpoint; fetch the file by a browser")
     try:
         return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
@@ -95,37 +129,56 @@ def _content(path: Path) -> Any:
         raise InputError(f"{str(path)!r} is not a whole checkpoint ({reason}); download it again") from error
 
 
-def _network_state(content: Any, path: str | Path) -> dict[str, Tensor]:
-    """Return the parameters of the residual network in a checkpoint, without the prefixes of what it was wrapped in."""
+def _network_state(content: Any, path: str | Path) -> tuple[dict[str, Tensor], Convention | None]:
+    """Return the parameters of the network, without the prefixes of what it was wrapped in, and its normalisation."""
     state = content.get("state_dict", content) if isinstance(content, Mapping) else None
     if not isinstance(state, Mapping) or not all(isinstance(key, str) for key in state):
         raise InputError(f"{str(path)!r} holds no state of a network")
     tensors = {key: value for key, value in state.items() if isinstance(value, Tensor)}
+    own = _own_normalisation(tensors, path)
     firsts = sorted((key for key in tensors if key.endswith("conv1.weight")), key=lambda key: key.count("."))
     prefix = firsts[0].removesuffix("conv1.weight") if firsts else ""
     inner = {key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix)}
-    others = sorted(state.keys() - {prefix + key for key in inner})
+    others = sorted(state.keys() - {prefix + key for key in inner} - (set() if own is None else _OWN.keys()))
     if not firsts or others:
         names = ", ".join(others[:3] or list(state)[:3])
         raise ModelError(f"{str(path)!r} holds a network of no known architecture (with {names}, ...)")
-    return inner
+    return inner, own
+
+
+def _own_normalisation(tensors: Mapping[str, Tensor], path: str | Path) -> Convention | None:
+    if not _OWN.keys() <= tensors.keys():
+        return None
+    mean, std = (_OWN[key](tensors[key].double()).flatten().tolist() for key in _OWN)
+    usual = all(-1e3 < value < 1e3 for value in mean) and all(1e-3 < value < 1e3 for value in std)
+    if len(mean) != 3 or len(std) != 3 or not usual:
+        raise InputError(f"{str(path)!r} normalises by means {mean} and deviations {std}, which is not for RGB images")
+    return mean, std
 
 
 def _built(state: dict[str, Tensor], path: str | Path) -> tuple[nn.Module, int]:
     """Return the network with its parameters, and 0 for CIFAR or 1 for ImageNet."""
-    blocks = tuple(
-        len({key.split(".")[1] for key in state if key.startswith(f"layer{stage}.")}) for stage in (1, 2, 3, 4)
-    )
     classes = len(state["fc.bias"]) if "fc.bias" in state else 0
-    bottleneck = "layer1.0.conv3.weight" in state
     network: nn.Module | None = None
     family = 0
-    if tuple(state["conv1.weight"].shape) == (16, 3, 3, 3) and blocks[3] == 0 and len(set(blocks[:3])) == 1:
-        network = CifarResNet(6 * blocks[0] + 2, classes) if classes and not bottleneck and blocks[0] else None
-    elif (blocks, bottleneck) in _STAGES and classes:
-        from torchvision import models
+    if classes and "block1.layer.0.conv1.weight" in state:  # the names of Yang et al.'s wide residual network
+        state = {
+            re.sub(r"^(block\d)\.layer\.", r"\1.", key).replace(".convShortcut.", ".shortcut."): value
+            for key, value in state.items()
+        }
+        blocks = _blocks(state, "block")
+        width = len(state["block1.0.conv1.weight"]) // 16
+        if len(set(blocks[:3])) == 1 and not blocks[3] and width > 1:
+            network = WideResNet(6 * blocks[0] + 4, width, classes)
+    else:
+        blocks = _blocks(state, "layer")
+        bottleneck = "layer1.0.conv3.weight" in state
+        if tuple(state["conv1.weight"].shape) == (16, 3, 3, 3) and blocks[3] == 0 and len(set(blocks[:3])) == 1:
+            network = CifarResNet(6 * blocks[0] + 2, classes) if classes and not bottleneck and blocks[0] else None
+        elif (blocks, bottleneck) in _STAGES and classes:
+            from torchvision import models
 
-        network, family = getattr(models, _STAGES[blocks, bottleneck])(num_classes=classes), 1
+            network, family = getattr(models, _STAGES[blocks, bottleneck])(num_classes=classes), 1
     if network is None:
         raise ModelError(f"{str(path)!r} holds a residual network of no known architecture ({blocks} blocks a stage)")
     counters = {key: value for key, value in network.state_dict().items() if key.endswith("num_batches_tracked")}
@@ -135,6 +188,13 @@ def _built(state: dict[str, Tensor], path: str | Path) -> tuple[nn.Module, int]:
         reason = " ".join(str(error).split())[:200]
         raise ModelError(f"{str(path)!r} does not fit the architecture that its blocks say: {reason}") from error
     return network.eval(), family
+
+
+def _blocks(state: Mapping[str, Tensor], stage: str) -> tuple[int, ...]:
+    """Return the number of blocks of each of four stages."""
+    return tuple(
+        len({key.split(".")[1] for key in state if key.startswith(f"{stage}{number}.")}) for number in (1, 2, 3, 4)
+    )
 
 
 def _found(network: nn.Module, family: int, labelled: Dataset, path: str | Path) -> str:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import safetensors
 import safetensors.torch
+import torch
 from torch import nn
 
 from rs_plugin.errors import ChecksumError, ModelError, ParameterError
@@ -16,8 +17,14 @@ from rs_plugin.zoo.card import ModelCard
 
 
 def weights_bytes(model: nn.Module) -> bytes:
-    """Return the content of the weights file of ``model``: its state in the safetensors format."""
+    """Return the content of the weights file of ``model``: its state in the safetensors format.
+
+    The file has half precision if nothing is lost by it, that is if every value is a half-precision number already.
+    """
     state = {name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()}
+    floats = {name: value for name, value in state.items() if value.dtype == torch.float32}
+    if all(torch.equal(value.half().float(), value) for value in floats.values()):
+        state |= {name: value.half() for name, value in floats.items()}
     return safetensors.torch.save(state)
 
 

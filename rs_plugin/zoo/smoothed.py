@@ -10,8 +10,13 @@ from rs_plugin.errors import ParameterError, UnsupportedThreatError
 from rs_plugin.smoothing import SmoothedClassifier
 from rs_plugin.threats import parse_threat
 from rs_plugin.zoo.card import ModelCard
+from rs_plugin.zoo.checkpoints import load_checkpoint
 from rs_plugin.zoo.files import load_card, load_saved
 from rs_plugin.zoo.models import card_path
+from rs_plugin.zoo.published import find_published
+
+#: What the files of published checkpoints end with.
+CHECKPOINTS: Final = frozenset({".pt", ".pth", ".tar"})
 
 #: Data sets whose models serve another one of the same classes.
 _STANDS_IN: Final = {"cifar10_jpeg": "cifar10"}
@@ -51,12 +56,39 @@ def load_model(
     return smoothed(path, bank=bank)
 
 
-def smoothed(name: str | Path, noise: str | None = None, *, bank: int = 64) -> SmoothedClassifier:
-    """Return a zoo network smoothed with a noise, given as text; with that of its training if None.
+def smoothed(
+    name: str | Path,
+    noise: str | None = None,
+    *,
+    bank: int = 64,
+    normalisation: str | None = None,
+    manifest: str | Path | None = None,
+) -> SmoothedClassifier:
+    """Return a zoo network, or one of a published checkpoint, smoothed with a noise.
+
+    Args:
+        name: a name that ``list_models`` gives, the path of a card (``….json``), or that of a checkpoint (``….pt``,
+            ``….pth``, ``….tar``), as ``load_checkpoint`` reads it.
+        noise: the noise as text; that of the training if None.
+        bank: as for ``SmoothedClassifier``.
+        normalisation: of a checkpoint, as for ``load_checkpoint``.
+        manifest: the same.
 
     Raises:
         UnknownNameError: no model, or noise, has that name.
-        ParameterError: a parameter of the noise out of range, or files that cannot be read.
+        ParameterError: a parameter of the noise out of range, an option that does not belong to the model, files that
+            cannot be read, or no noise for a checkpoint of which it is not known.
+        InputError, ModelError: as ``load_checkpoint`` does.
     """
-    base, card = load_saved(card_path(name))
-    return SmoothedClassifier(base, parse_noise(noise or card.noise), card.num_classes, bank=bank)
+    if Path(name).suffix not in CHECKPOINTS:
+        for option, value in (("normalisation", normalisation), ("manifest", manifest)):
+            if value is not None:
+                raise ParameterError(f"{option} = {str(value)!r} is for checkpoints; model {str(name)!r} needs none")
+        base, card = load_saved(card_path(name))
+        return SmoothedClassifier(base, parse_noise(noise or card.noise), card.num_classes, bank=bank)
+    entry = find_published(name, manifest)
+    known = noise or (entry.noise if entry is not None else None)
+    if known is None:
+        raise ParameterError(f"the checkpoint {str(name)!r} needs a noise, as in 'gaussian(sigma=0.25)'")
+    network = load_checkpoint(name, normalisation, manifest=manifest)
+    return SmoothedClassifier(network, parse_noise(known), network.network.fc.out_features, bank=bank)

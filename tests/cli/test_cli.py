@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import shlex
@@ -16,6 +17,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
+from PIL import Image
 
 import rs_plugin
 from rs_plugin.cli import curve
@@ -23,8 +26,9 @@ from rs_plugin.cli.main import build_parser, main
 from rs_plugin.cli.options import one_warning, output_folder
 from rs_plugin.errors import ParameterError, UncertifiableRadiusWarning
 from rs_plugin.evaluation.suite import RADII
+from rs_plugin.networks import CifarResNet
 
-SUBCOMMANDS = ("evaluate", "curve", "train", "list", "recertify")
+SUBCOMMANDS = ("evaluate", "curve", "train", "list", "recertify", "fetch")
 ROOT = Path(rs_plugin.__file__).parents[1]
 TINY = ["--model", "digits_gaussian_0.25", "--n-examples", "4", "--n0", "20", "--n", "100", "--alpha", "0.01"]
 TINY += ["--radii", "0.1", "0.2"]
@@ -182,7 +186,7 @@ class TestOthers:
 
     def test_train(self, cli: Cli, tmp_path: Path) -> None:
         code, out, err = cli("train", "--epochs", "1", "--name", "small", "--output", "models", "--json")
-        assert (code, err) == (0, "") and json.loads(out)["name"] == "small"
+        assert code == 0 and json.loads(out)["name"] == "small" and "epoch 1 of 1: loss" in err
         assert cli("evaluate", "--model", "models/small.json", *TINY[2:])[0] == 0
 
     def test_recertify(self, cli: Cli) -> None:
@@ -198,6 +202,64 @@ class TestOthers:
         assert (code, err) == (0, "") and "Linf radius" in out and "alpha = 0.05" in out and narrow(out)
         content = json.loads(cli("recertify", "--run", run["key"], "--radii", "0.1", "--json")[1])
         assert content["runs"][0]["key"] == run["key"]
+
+
+class TestCheckpoints:
+    """A published network's file as --model."""
+
+    @pytest.fixture
+    def data(self, tmp_path: Path) -> str:
+        """Return a folder of two classes with two images each, and put a checkpoint beside it."""
+        torch.manual_seed(0)
+        for label in ("cats", "dogs"):
+            (tmp_path / "data" / label).mkdir(parents=True)
+            for number in range(2):
+                pixels = (255 * torch.rand(32, 32, 3)).byte().numpy()
+                Image.fromarray(pixels).save(tmp_path / "data" / label / f"{number}.png")
+        state = {f"1.{key}": value for key, value in CifarResNet(8, 2).state_dict().items()}
+        torch.save({"arch": "cifar_resnet110", "state_dict": state}, tmp_path / "net.pth.tar")
+        return str(tmp_path / "data")
+
+    def test_evaluate(self, cli: Cli, data: str, tmp_path: Path) -> None:
+        words = ["evaluate", "--model", "net.pth.tar", "--dataset", data, "--n0", "10", "--n", "40", "--json"]
+        refused(cli(*words), "'net.pth.tar' needs a noise, as in 'gaussian(sigma=0.25)'")
+        words += ["--radii", "0.01"]
+        refused(cli(*words, "--noise", "gaussian(sigma=0.25)"), "does not say how its images are normalised")
+        named = [*words, "--noise", "gaussian(sigma=0.25)", "--normalisation", "mean"]
+        code, out, _ = cli(*named)
+        run = json.loads(out)["runs"][0]
+        assert code == 0 and len(run["records"]) == 4
+        entry = {
+            "name": "mine", "address": "https://a", "filename": "net.pth.tar", "source": "me", "normalisation": "mean",
+            "noise": "gaussian(sigma=0.25)",
+            "sha256": hashlib.sha256((tmp_path / "net.pth.tar").read_bytes()).hexdigest(),
+        }  # fmt: skip
+        content = {"format": "rs_plugin.zoo.published", "version": 1, "files": [entry]}
+        (tmp_path / "mine.json").write_text(json.dumps(content))
+        code, out, _ = cli(*words, "--manifest", "mine.json")
+        assert code == 0 and json.loads(out)["runs"][0]["key"] == run["key"]
+
+    def test_options_of_checkpoints_alone(self, cli: Cli) -> None:
+        refused(cli("evaluate", *TINY, "--normalisation", "mean"), "normalisation = 'mean' is for checkpoints")
+        refused(cli("evaluate", "--normalisation", "mean"), "--normalisation 'mean' needs --model")
+        refused(cli("evaluate", "--model", "none.pt", "--noise", "gaussian(sigma=1)"), "cannot read the checkpoint")
+
+    def test_the_list_of_published_files(self, cli: Cli) -> None:
+        code, out, err = cli("fetch")
+        assert (code, err) == (0, "") and narrow(out)
+        assert "yang2020_cifar10_laplace_0.25" in out and "cohen2019_all" in out
+        assert {entry["name"] for entry in json.loads(cli("fetch", "--json")[1])} == {
+            line.split()[0] for line in out.splitlines()
+        }
+        refused(cli("fetch", "cohen"), "no published file 'cohen'")
+
+    def test_fetch_without_a_network(self, cli: Cli, tmp_path: Path) -> None:
+        entry = {"name": "mine", "address": "http://127.0.0.1:1/net.pt", "filename": "net.pt", "source": "me"}
+        content = {"format": "rs_plugin.zoo.published", "version": 1, "files": [entry]}
+        (tmp_path / "mine.json").write_text(json.dumps(content))
+        refused(cli("fetch", "mine", "--manifest", "mine.json"), "cannot be reached", "or fetch it by a browser")
+        (tmp_path / "net.pt").write_bytes(b"content")
+        assert cli("fetch", "mine", "--manifest", "mine.json") == (0, "net.pt: me\n", "")
 
 
 def test_a_reader_that_leaves_early_is_no_error(tmp_path: Path) -> None:

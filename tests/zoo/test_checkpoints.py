@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
 from collections import OrderedDict
 from collections.abc import Callable
@@ -15,7 +17,7 @@ from torchvision import models
 
 from rs_plugin.datasets import Dataset
 from rs_plugin.errors import InputError, ModelError, UnknownNameError
-from rs_plugin.networks import CIFAR10_MEAN, CIFAR10_STD, CifarResNet, Normalized
+from rs_plugin.networks import CIFAR10_MEAN, CIFAR10_STD, CifarResNet, Normalized, WideResNet
 from rs_plugin.zoo.checkpoints import load_checkpoint
 
 State = dict[str, Tensor]
@@ -81,6 +83,116 @@ def test_imagenet_networks(name: str, tmp_path: Path) -> None:
     with torch.no_grad():
         expected = network(image - torch.tensor([0.485, 0.456, 0.406]).view(3, 1, 1))
         torch.testing.assert_close(loaded(image), expected)
+
+
+class OriginalWideBlock(nn.Module):
+    """The block of Zagoruyko & Komodakis under the names of Yang et al.'s files, written with torch's modules alone."""
+
+    def __init__(self, before: int, width: int, stride: int) -> None:
+        super().__init__()
+        self.bn1, self.bn2 = nn.BatchNorm2d(before), nn.BatchNorm2d(width)
+        self.conv1 = nn.Conv2d(before, width, 3, stride, 1, bias=False)
+        self.conv2 = nn.Conv2d(width, width, 3, 1, 1, bias=False)
+        if before != width:
+            self.convShortcut = nn.Conv2d(before, width, 1, stride, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        pre = self.bn1(x).clamp_min(0)
+        out: Tensor = self.conv2(self.bn2(self.conv1(pre)).clamp_min(0))
+        return out + (self.convShortcut(pre) if hasattr(self, "convShortcut") else x)
+
+
+class OriginalWide(nn.Module):
+    """The network of Yang et al.'s files for CIFAR."""
+
+    def __init__(self, depth: int, width: int) -> None:
+        super().__init__()
+        count, channels = (depth - 4) // 6, [16, 16 * width, 32 * width, 64 * width]
+        self.conv1 = nn.Conv2d(3, 16, 3, 1, 1, bias=False)
+        for stage in (1, 2, 3):
+            block = nn.Module()
+            block.layer = nn.Sequential(
+                OriginalWideBlock(channels[stage - 1], channels[stage], 1 if stage == 1 else 2),
+                *(OriginalWideBlock(channels[stage], channels[stage], 1) for _ in range(count - 1)),
+            )
+            setattr(self, f"block{stage}", block)
+        self.bn1, self.fc = nn.BatchNorm2d(channels[3]), nn.Linear(channels[3], 10)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.conv1(x)
+        for block in (self.block1, self.block2, self.block3):
+            x = block.layer(x)
+        scores: Tensor = self.fc(nn.functional.avg_pool2d(self.bn1(x).clamp_min(0), 8).flatten(1))
+        return scores
+
+
+class TestYang:
+    """Their files: a wide residual network, or torchvision's, and the normalisation beside it."""
+
+    def state(self, network: nn.Module, mean: Any = CIFAR10_MEAN, std: Any = CIFAR10_STD) -> State:
+        norm = {
+            "norm.module.mu": torch.tensor(mean).view(3, 1, 1),
+            "norm.module.log_sig": torch.tensor(std).log().view(3, 1, 1),
+        }
+        return {**norm, **prefixed(network, "model.module.")}
+
+    @pytest.mark.parametrize(("depth", "width"), [(10, 2), (16, 4), (40, 2)])
+    def test_wide_networks_answer_as_the_original(self, depth: int, width: int, tmp_path: Path) -> None:
+        torch.manual_seed(1)
+        network, path = OriginalWide(depth, width), tmp_path / "cifar_gaussian_025.pt"
+        network(torch.randn(32, 3, 32, 32))  # some statistics of batches
+        torch.save(self.state(network.eval()), path)
+        loaded = load_checkpoint(path)
+        assert isinstance(loaded.network, WideResNet)
+        assert len(loaded.network.block2) == (depth - 4) // 6
+        images = torch.rand(4, 3, 32, 32)
+        mean, std = (torch.tensor(values).view(3, 1, 1) for values in (CIFAR10_MEAN, CIFAR10_STD))
+        with torch.no_grad():
+            torch.testing.assert_close(loaded(images), network((images - mean) / std), rtol=1e-4, atol=1e-5)
+
+    def test_the_normalisation_is_the_file_s(self, tmp_path: Path) -> None:
+        path = tmp_path / "net.pt"
+        torch.save(self.state(cifar(), (0.1, 0.2, 0.3), (0.4, 0.5, 0.6)), path)
+        loaded = load_checkpoint(path)
+        assert loaded.mean.flatten().tolist() == pytest.approx([0.1, 0.2, 0.3])
+        assert loaded.std.flatten().tolist() == pytest.approx([0.4, 0.5, 0.6])
+        with pytest.raises(InputError, match="says itself how its images are normalised, and not by 'mean_std'"):
+            load_checkpoint(path, "mean_std")
+        torch.save(self.state(cifar()), path)
+        assert load_checkpoint(path, "mean_std").std.flatten().tolist() == pytest.approx(CIFAR10_STD)
+
+    def test_a_normalisation_that_cannot_be(self, tmp_path: Path) -> None:
+        path = tmp_path / "net.pt"
+        for state in (
+            {**self.state(cifar()), "norm.module.mu": torch.zeros(1)},
+            {**self.state(cifar()), "norm.module.log_sig": torch.tensor([0.0, -100.0, 0.0])},
+            {**self.state(cifar()), "norm.module.mu": torch.tensor([0.0, float("nan"), 0.0])},
+            {**self.state(cifar()), "norm.module.log_sig": torch.tensor([0.0, float("nan"), 0.0])},
+        ):
+            torch.save(state, path)
+            with pytest.raises(InputError, match="which is not for RGB images"):
+                load_checkpoint(path)
+
+
+class TestManifest:
+    def test_names_the_normalisation_by_the_sum(self, tmp_path: Path) -> None:
+        path, other = tmp_path / "net.pt", tmp_path / "other.pt"
+        torch.save(prefixed(cifar(), "1."), path)
+        torch.save(prefixed(cifar(14), "1."), other)
+        entry = {
+            "name": "mine",
+            "address": "https://example.org/net.pt",
+            "filename": "net.pt",
+            "source": "me",
+            "sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
+            "normalisation": "mean",
+        }
+        manifest = tmp_path / "mine.json"
+        manifest.write_text(json.dumps({"format": "rs_plugin.zoo.published", "version": 1, "files": [entry]}))
+        assert load_checkpoint(path, manifest=manifest).std.flatten().tolist() == [1.0, 1.0, 1.0]
+        assert load_checkpoint(path, "none", manifest=manifest).mean.flatten().tolist() == [0.0, 0.0, 0.0]
+        with pytest.raises(InputError, match="does not say how"):
+            load_checkpoint(other, manifest=manifest)
 
 
 class TestNormalisation:
