@@ -38,7 +38,13 @@ if TYPE_CHECKING:
     )
     from rs_plugin.evaluation import Run, evaluate, recertify
     from rs_plugin.outcomes import Outcome, Status
-    from rs_plugin.robustbench import attack_certificates, benchmark, import_robustbench, register
+    from rs_plugin.robustbench import (
+        attack_certificates,
+        attacked_accuracy,
+        benchmark,
+        import_robustbench,
+        register,
+    )
     from rs_plugin.smoothing import SmoothedClassifier
     from rs_plugin.zoo import list_models, load_base
     from rs_plugin.zoo.checkpoints import load_checkpoint
@@ -57,7 +63,9 @@ _HOMES = {
     ),
     "rs_plugin.evaluation": ("Run", "evaluate", "recertify"),
     "rs_plugin.outcomes": ("Outcome", "Status"),
-    "rs_plugin.robustbench": ("attack_certificates", "benchmark", "import_robustbench", "register"),
+    "rs_plugin.robustbench": (
+        "attack_certificates", "attacked_accuracy", "benchmark", "import_robustbench", "register",
+    ),
     "rs_plugin.smoothing": ("SmoothedClassifier",),
     "rs_plugin.zoo": ("list_models", "load_base"),
     "rs_plugin.zoo.checkpoints": ("load_checkpoint",),
@@ -97,6 +105,7 @@ __all__ = [
     "UnsupportedThreatError",
     "__version__",
     "attack_certificates",
+    "attacked_accuracy",
     "benchmark",
     "certificate",
     "evaluate",

@@ -15,10 +15,10 @@ from types import FrameType
 from typing import Any, NoReturn, TextIO
 
 from rs_plugin import __version__
-from rs_plugin.cli import curve, evaluate, fetch, list_, recertify, train
+from rs_plugin.cli import curve, evaluate, fetch, leaderboard, list_, recertify, train
 from rs_plugin.errors import ParameterError, RSPluginError, UncertifiableRadiusWarning
 
-_SUBCOMMANDS = (evaluate, curve, train, list_, recertify, fetch)
+_SUBCOMMANDS = (evaluate, curve, train, list_, recertify, fetch, leaderboard)
 
 _DESCRIPTION = """\
 Robustness certificates by randomized smoothing, for L1, L2 and Linf.

@@ -111,7 +111,7 @@ def evaluate(
         check_whole("batch_size", batch_size)
     check_seed(seed)
     n0, n, seed = int(n0), int(n), int(seed)  # numpy's integers have no place in a key
-    data = _chosen_images(dataset, subset, n_examples, data_dir, preprocessing)
+    data = chosen_images(dataset, subset, n_examples, data_dir, preprocessing)
     if data.num_classes != model.num_classes:
         raise InputError(f"{data.name!r} has {data.num_classes} classes, the model {model.num_classes}")
     if device is not None:
@@ -139,7 +139,7 @@ def evaluate(
     return Run(key, config, wanted, radii_of, listed, alpha, budget, data.name)
 
 
-def _chosen_images(
+def chosen_images(
     dataset: str | Path | Dataset,
     subset: str | None,
     n_examples: int | None,

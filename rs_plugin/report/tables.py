@@ -40,14 +40,15 @@ def caption(runs: Sequence[Run]) -> str:
     return "\n".join(lines)
 
 
-def percent(share: float, decimals: int = 1) -> str:
-    """Return a share as a percentage, rounded down.
+def percent(share: float, decimals: int = 1, *, up: bool = False) -> str:
+    """Return a share as a percentage, rounded down, or up where it bounds something from above.
 
-    >>> percent(0.88888), percent(2 / 3, 2)
-    ('88.8', '66.66')
+    >>> percent(0.88888), percent(2 / 3, 2), percent(2 / 3, 2, up=True)
+    ('88.8', '66.66', '66.67')
     """
     unit = 10.0**decimals
-    return f"{math.floor(share * 100.0 * unit + 1e-9) / unit:.{decimals}f}"
+    whole = math.ceil(share * 100.0 * unit - 1e-9) if up else math.floor(share * 100.0 * unit + 1e-9)
+    return f"{whole / unit:.{decimals}f}"
 
 
 def short_radius(radius: float) -> str:

@@ -29,7 +29,8 @@ def _run(words: Sequence[str] | None) -> int:
             model, args.n_ex, args.dataset, args.threat_model, args.to_disk, args.model_name, args.data_dir,
             None, args.device, args.batch_size, args.eps, args.log_path, args.preprocessing,
             noise=args.noise, stopping=args.stopping, n0=args.n0, n=args.n, alpha=args.alpha, seed=args.seed,
-            subset=args.subset, store=args.store,
+            subset=args.subset, store=args.store, info_dir=args.info_dir, radii=args.radii, attack=args.attack,
+            attack_n=args.attack_n,
         )  # fmt: skip
     except (RSPluginError, OSError) as error:
         print(f"{_NAME}: error: {' '.join(str(error).split())}", file=sys.stderr)
@@ -75,6 +76,9 @@ def _parser() -> argparse.ArgumentParser:
     add("--threat_model", default="Linf", help="L1, L2 or Linf (default: Linf)")
     add("--dataset", default="cifar10", help="data set, or a folder or zip of images (default: cifar10)")
     add("--eps", type=float, required=True, help="radius, for images in [0, 1]")
+    add("--radii", type=float, nargs="+", default=[], metavar="R", help="further radii, for the curve in the file")
+    add("--attack", nargs="+", default=[], metavar="NAME", help="pgd, autoattack: for an upper bound")
+    add("--attack_n", type=int, default=1000, help="fresh draws that judge what an attack proposes (default: 1000)")
     add("--n_ex", type=int, help="number of images (default: all)")
     add("--subset", help="every_20th and the like")
     add("--batch_size", type=int, help="noisy images in one pass of the network")
@@ -91,6 +95,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--alpha", type=float, default=1e-3, help="failure probability per image (default: 0.001)")
     add("--store", default="runs.sqlite", help="vote store (default: runs.sqlite)")
     add("--log_path", help="file to append the printed lines to")
+    add("--info_dir", default="model_info", help="folder of --to_disk (default: model_info)")
     add(
         "--to_disk", nargs="?", const=True, default=False, type=_switch, metavar="true|false",
         help="write model_info/<dataset>/<threat model>/<model name>.json",

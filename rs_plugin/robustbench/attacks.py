@@ -8,28 +8,24 @@ class lies below 1/2 there; that, and nothing else, is a violation.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final
 
 import numpy as np
-import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from rs_plugin.datasets import Dataset
-from rs_plugin.errors import InputError, UnknownNameError
+from rs_plugin.errors import InputError, ParameterError
 from rs_plugin.estimation import check_alpha, clopper_pearson_upper
 from rs_plugin.evaluation import Run
-from rs_plugin.robustbench.shim import import_autoattack
+from rs_plugin.outcomes import predicted
+from rs_plugin.robustbench.proposals import STEPS, Perturbed, check_attacks, propose
 from rs_plugin.smoothing import SmoothedClassifier, check_draws, check_whole
 from rs_plugin.streams import CHUNK, Stream
-from rs_plugin.threats import Threat
-from rs_plugin.voting import Counts, DrawRange, single_threaded
-
-_STEPS: Final = 20
-_ROUNDING: Final = 1e-6  # by which proposals stay inside the ball, so that float32 images lie in it
-_SPARSE: Final = 0.05  # share of the values that one step of the L1 attack moves
+from rs_plugin.threats import Threat, parse_threat
+from rs_plugin.voting import Counts, DrawRange, VoteCounter, single_threaded
 
 Progress = Callable[[int, int], None]
 
@@ -104,7 +100,7 @@ def attack_certificates(
     *,
     n: int = 10_000,
     alpha: float = 1e-3,
-    steps: int = _STEPS,
+    steps: int = STEPS,
     folder: str | Path | None = None,
     progress: Progress | None = None,
 ) -> AttackReport:
@@ -129,10 +125,7 @@ def attack_certificates(
         ParameterError: draws, alpha or steps out of range.
         DependencyError: AutoAttack is asked for and not installed.
     """
-    known = {"pgd": _pgd_proposals, "autoattack": _autoattack_proposals}
-    unknown = [name for name in attacks if name not in known]
-    if unknown or not attacks:
-        raise UnknownNameError(f"unknown attack {unknown[0] if unknown else ''!r}; known: {', '.join(known)}")
+    names = check_attacks(attacks)
     check_draws(1, n)
     check_alpha(alpha)
     check_whole("steps", steps)
@@ -149,26 +142,135 @@ def attack_certificates(
         image = dataset.images[place[index]]
         radius = min(outcome.radius, 1e6)
         assert outcome.prediction is not None
-        found = [
-            (name, proposal)
-            for name in attacks
-            for proposal in known[name](model, image, outcome.prediction, threat, radius, seed + index, steps)
-        ]
-        for number, (name, proposal) in enumerate(found):
-            inside, distance = _inside(image, proposal, threat, radius)
-            start = number * CHUNK * -(-n // CHUNK)
-            with single_threaded():
-                votes = counter.count(inside, index, seed, [DrawRange(Stream.ATTACK, start, start + n)])[0]
+        found = propose(model, image, outcome.prediction, threat, radius, names, seed=seed + index, steps=steps)
+        for number, tried in enumerate(found):
+            votes = _fresh_votes(counter, tried.image, index, seed, number, n)
             p_upper = _upper(votes, outcome.prediction, alpha / len(found))
             lost = p_upper < 0.5
             proposals.append(
-                Proposal(index, name, radius, distance, outcome.prediction, votes.tolist(), p_upper, lost, inside)
+                Proposal(
+                    index=index,
+                    attack=tried.attack,
+                    radius=radius,
+                    distance=tried.distance,
+                    prediction=outcome.prediction,
+                    votes=votes.tolist(),
+                    p_upper=p_upper,
+                    lost=lost,
+                    image=tried.image,
+                )
             )
             if lost and folder is not None:
                 files.append(_saved(proposals[-1], number, image, run, Path(folder)))
         if progress is not None:
             progress(done + 1, len(certified))
     return AttackReport(proposals, len(certified), alpha, n, model.bank, files)
+
+
+@dataclass(frozen=True)
+class AttackedAccuracy:
+    """The upper side of the sandwich at one radius.
+
+    Attributes:
+        broken: for every image, what showed that the smoothed classifier is wrong somewhere in its ball: ``"clean"``
+            for the image itself, the name of an attack, or None.
+        threat: the threat model.
+        eps: the radius.
+        attacks: what was tried.
+        alpha: probability, per image, of calling an image broken that is not.
+        n: fresh draws at every candidate.
+        bank: draws in the noise bank of the surrogate.
+    """
+
+    broken: list[str | None]
+    threat: Threat
+    eps: float
+    attacks: tuple[str, ...]
+    alpha: float
+    n: int
+    bank: int
+
+    @property
+    def accuracy(self) -> float:
+        """The share of images that no candidate showed to be broken: the true robust accuracy is at most that."""
+        return self.broken.count(None) / len(self.broken)
+
+    def __str__(self) -> str:
+        """Return one line: how it was found."""
+        return (
+            f"{' and '.join(self.attacks)} on a surrogate of {self.bank} draws, judged by n = {self.n} fresh draws at "
+            f"alpha = {self.alpha:g} an image"
+        )
+
+
+def attacked_accuracy(
+    model: SmoothedClassifier,
+    dataset: Dataset,
+    threat_model: str,
+    eps: float,
+    attacks: Sequence[str] = ("pgd",),
+    *,
+    n: int = 1000,
+    alpha: float = 1e-3,
+    seed: int = 0,
+    steps: int = STEPS,
+    progress: Progress | None = None,
+) -> AttackedAccuracy:
+    """Return an upper bound on the accuracy of a smoothed classifier under every perturbation up to ``eps``.
+
+    An image counts as broken if, at itself or at what an attack on the surrogate makes of it, the votes of fresh draws
+    show another class than the label to be the most probable one: a two-sided binomial test between the two leading
+    classes (Hung & Fithian 2019), at ``alpha`` shared among the candidates of an image.
+
+    Args:
+        model: the smoothed classifier; the bank of its surrogate is its own.
+        dataset: the images, all of which are attacked.
+        threat_model: ``"L1"``, ``"L2"`` or ``"Linf"``.
+        eps: the radius, in units of images in [0, 1].
+        attacks: ``"pgd"``, ``"autoattack"`` or both.
+        n: fresh draws at every candidate.
+        alpha: probability, per image, of calling an image broken that is not.
+        seed: of draws and attacks.
+        steps: of projected gradient descent.
+        progress: called with (images done, images in all).
+
+    Raises:
+        UnknownNameError: no attack, or threat model, has that name.
+        ParameterError: draws, alpha, steps, seed or eps out of range.
+        DependencyError: AutoAttack is asked for and not installed.
+    """
+    names = check_attacks(attacks)
+    threat = parse_threat(threat_model)
+    check_draws(1, n)
+    check_alpha(alpha)
+    check_whole("steps", steps)
+    if isinstance(eps, bool) or not isinstance(eps, int | float) or not (0.0 <= eps < math.inf):
+        raise ParameterError(f"eps must be a radius of 0 or more, not {eps!r}")
+    counter = model.counter(dataset.image_shape, n)
+    broken: list[str | None] = []
+    rows = zip(dataset.images, dataset.labels.tolist(), dataset.indices.tolist(), strict=True)
+    for image, label, index in rows:
+        found = [Perturbed("clean", image, 0.0)]
+        if eps > 0:
+            found += propose(model, image, label, threat, float(eps), names, seed=seed + index, steps=steps)
+        level = alpha / len(found)
+        shown = (
+            tried.attack
+            for number, tried in enumerate(found)
+            if predicted(_fresh_votes(counter, tried.image, index, seed, number, n), level).prediction
+            not in (None, label)
+        )
+        broken.append(next(shown, None))
+        if progress is not None:
+            progress(len(broken), len(dataset))
+    return AttackedAccuracy(broken, threat, float(eps), names, alpha, n, model.bank)
+
+
+def _fresh_votes(counter: VoteCounter, image: Tensor, index: int, seed: int, number: int, n: int) -> Counts:
+    """Return the votes of ``n`` draws that no other candidate of the image has seen."""
+    start = number * CHUNK * -(-n // CHUNK)
+    with single_threaded():
+        return counter.count(image, index, seed, [DrawRange(Stream.ATTACK, start, start + n)])[0]
 
 
 def _upper(votes: Counts, prediction: int, alpha: float) -> float:
@@ -192,92 +294,3 @@ def _saved(proposal: Proposal, number: int, image: Tensor, run: Run, folder: Pat
         run_key=run.key,
     )
     return path
-
-
-def norm_of(difference: Tensor, threat: Threat) -> float:
-    """Return the length of a perturbation in the norm of the threat model, in float64."""
-    order = {"L1": 1.0, "L2": 2.0, "Linf": float("inf")}[threat]
-    return float(torch.linalg.vector_norm(difference.double().flatten(), ord=order))
-
-
-def _inside(image: Tensor, proposal: Tensor, threat: Threat, radius: float) -> tuple[Tensor, float]:
-    """Return the proposal, moved towards the image as far as it takes to lie in the ball, and its distance."""
-    exact = image.double()
-    step = proposal.detach().cpu().double() - exact
-    share = 1.0
-    while True:
-        inside = (exact + share * step).to(torch.float32)
-        distance = norm_of(inside.double() - exact, threat)
-        if distance <= radius:
-            return inside, distance
-        share *= min(radius / distance, 1.0) * (1.0 - _ROUNDING)
-
-
-def _pgd_proposals(
-    model: SmoothedClassifier, image: Tensor, label: int, threat: Threat, radius: float, seed: int, steps: int
-) -> list[Tensor]:
-    """Return the best of two projected gradient ascents of the cross-entropy each: from the image, and at random."""
-    generator = torch.Generator().manual_seed(seed)
-    device = model.device
-    centre = image.to(device)[None]
-    target = torch.tensor([label], device=device)
-    found = []
-    for start in range(2):
-        shift = torch.zeros_like(centre)
-        if start:
-            noise = torch.randn(centre.shape, generator=generator).to(device)
-            shift = _projected(noise * radius, threat, radius)
-        best, highest = shift, -float("inf")
-        for step in range(steps + 1):
-            shift = (centre + shift).clamp(0.0, 1.0) - centre
-            shift.requires_grad_(True)
-            loss = nn.functional.cross_entropy(model(centre + shift), target)
-            (gradient,) = torch.autograd.grad(loss, shift)
-            shift, value = shift.detach(), float(loss.detach())
-            if value > highest:
-                best, highest = shift, value
-            if step < steps:
-                size = 2.5 * radius / steps
-                shift = _projected(shift + size * _steepest(gradient, threat), threat, radius)
-        found.append((centre + best)[0])
-    return found
-
-
-def _steepest(gradient: Tensor, threat: Threat) -> Tensor:
-    """Return the direction of length 1 that raises the loss most; for L1 spread over the steepest values."""
-    if threat == "Linf":
-        return gradient.sign()
-    if threat == "L2":
-        return torch.div(gradient, gradient.norm().clamp_min(1e-30))
-    count = max(1, int(_SPARSE * gradient.numel()))
-    lowest = gradient.abs().flatten().topk(count).values[-1]
-    chosen = gradient.sign() * (gradient.abs() >= lowest)
-    return chosen / chosen.abs().sum().clamp_min(1.0)
-
-
-def _projected(shift: Tensor, threat: Threat, radius: float) -> Tensor:
-    """Return the nearest shift of length ``radius`` or less; for L1 by sorting (Duchi et al., ICML 2008)."""
-    if threat == "Linf":
-        return shift.clamp(-radius, radius)
-    if threat == "L2":
-        return torch.mul(shift, radius / shift.norm().clamp_min(radius))
-    size = shift.abs().flatten()
-    if float(size.sum()) <= radius:
-        return shift
-    ordered = size.sort(descending=True).values
-    excess = (ordered.cumsum(0) - radius) / torch.arange(1, len(ordered) + 1, device=shift.device)
-    last = int((ordered > excess).nonzero()[-1])
-    return shift.sign() * (shift.abs() - excess[last]).clamp_min(0.0)
-
-
-def _autoattack_proposals(
-    model: SmoothedClassifier, image: Tensor, label: int, threat: Threat, radius: float, seed: int, steps: int
-) -> list[Tensor]:
-    """Return what standard AutoAttack makes of the image against the surrogate."""
-    adversary = import_autoattack().AutoAttack(
-        model, norm=threat, eps=radius * (1.0 - _ROUNDING), seed=seed, verbose=False, device=str(model.device)
-    )
-    for attack in (adversary.apgd_targeted, adversary.fab):  # both count on ten classes
-        attack.n_target_classes = min(attack.n_target_classes, model.num_classes - 1)
-    target = torch.tensor([label], device=model.device)
-    return [adversary.run_standard_evaluation(image.to(model.device)[None], target, bs=1)[0]]

@@ -6,6 +6,7 @@ import math
 import os
 import textwrap
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +17,11 @@ from rs_plugin.datasets import Dataset, load_dataset
 from rs_plugin.distributions import SmoothingDistribution, parse_noise
 from rs_plugin.errors import ParameterError
 from rs_plugin.evaluation import Run, evaluate
-from rs_plugin.evaluation.evaluate import Progress
+from rs_plugin.evaluation.evaluate import Progress, check_radii, chosen_images
 from rs_plugin.report.tables import percent
+from rs_plugin.robustbench.attacks import AttackedAccuracy, attacked_accuracy
 from rs_plugin.robustbench.model_info import DECIMALS, info_path, write_info
+from rs_plugin.robustbench.proposals import check_attacks
 from rs_plugin.smoothing import SmoothedClassifier
 from rs_plugin.threats import parse_threat
 
@@ -50,6 +53,9 @@ def benchmark(
     store: str | Path | None = "runs.sqlite",
     workers: int | None = None,
     info_dir: str | Path = "model_info",
+    radii: Sequence[float] = (),
+    attack: Sequence[str] = (),
+    attack_n: int = 1000,
     progress: Progress | None = None,
 ) -> tuple[float, float]:
     """Certify a model as ``robustbench.benchmark`` attacks one: same arguments, same order, same two numbers.
@@ -83,6 +89,10 @@ def benchmark(
         store: path of the vote store, None to keep votes in memory only.
         workers: threads, as for ``evaluate``.
         info_dir: the folder of ``to_disk``.
+        radii: further radii that are certified at the same ``alpha``, for the curve in the file.
+        attack: ``"pgd"``, ``"autoattack"`` or both: what finds an upper bound beside the certified accuracy, as
+            ``attacked_accuracy`` does.
+        attack_n: fresh draws that judge every image an attack proposes.
         progress: called with (images done, images in all).
 
     Returns:
@@ -97,6 +107,7 @@ def benchmark(
     for name, value in (("corruptions_data_dir", corruptions_data_dir), ("aa_state_path", aa_state_path)):
         if value is not None:
             raise ParameterError(f"{name} = {value!r} means nothing to a certificate; leave it out")
+    attacks = check_attacks(attack) if attack else ()
     if to_disk and model_name is None:
         raise ParameterError("to_disk=True needs model_name, which names the file")
     if model_name is not None:
@@ -107,15 +118,19 @@ def benchmark(
     smoothed = _smoothed(model, noise, source, data_dir)
     started = time.monotonic()
     run = evaluate(
-        smoothed, source, threat, [radius], stopping, n0, n, alpha, seed, n_examples, subset, store, device,
-        method=method, workers=workers, progress=progress, data_dir=data_dir, preprocessing=preprocessing,
-        batch_size=batch_size,
+        smoothed, source, threat, [radius, *check_radii(radii)], stopping, n0, n, alpha, seed, n_examples, subset,
+        store, device, method=method, workers=workers, progress=progress, data_dir=data_dir,
+        preprocessing=preprocessing, batch_size=batch_size,
     )  # fmt: skip
     clean = run.smoothed_accuracy
     certified = sum(outcome.holds_at(radius) for outcome in run.outcomes) / len(run.outcomes)
-    lines = _report(run, radius, clean, certified, time.monotonic() - started)
+    attacked = None
+    if attacks:
+        data = chosen_images(source, subset, n_examples, data_dir, preprocessing)
+        attacked = attacked_accuracy(smoothed, data, threat, radius, attacks, n=attack_n, alpha=alpha, seed=seed)
+    lines = _report(run, radius, clean, certified, attacked, time.monotonic() - started)
     if to_disk and model_name is not None:
-        lines.append(f"Written: {write_info(run, model_name, radius, clean, certified, info_dir)}")
+        lines.append(f"Written: {write_info(run, model_name, radius, clean, certified, info_dir, attacked)}")
     print("\n".join(lines))
     if log_path is not None:
         with Path(log_path).open("a", encoding="utf-8") as log:
@@ -160,7 +175,9 @@ def _smoothed(
     return SmoothedClassifier(model, wanted, known.num_classes)
 
 
-def _report(run: Run, eps: float, clean: float, certified: float, seconds: float) -> list[str]:
+def _report(
+    run: Run, eps: float, clean: float, certified: float, attacked: AttackedAccuracy | None, seconds: float
+) -> list[str]:
     certificate = run.certificate
     details = [
         f"Clean: the smoothed classifier's, abstentions ({percent(run.abstention_rate, DECIMALS)}%) are errors; "
@@ -170,6 +187,10 @@ def _report(run: Run, eps: float, clean: float, certified: float, seconds: float
         f"{len(run.outcomes)} images of {run.dataset}, {run.draws / len(run.outcomes):.0f} draws an image "
         f"({run.config['stopping']}, n = {run.config['n']}), {seconds:.1f} s.",
     ]
+    if attacked is not None:
+        details.insert(
+            0, f"Attacked accuracy: {percent(attacked.accuracy, DECIMALS, up=True)}% at most is true; {attacked}."
+        )
     # The first two lines are RobustBench's but for a word, and for rounding down.
     lines = [f"Clean accuracy: {percent(clean, DECIMALS)}%", f"Certified accuracy: {percent(certified, DECIMALS)}%"]
     return lines + [line for text in details for line in textwrap.wrap(text, 80)]

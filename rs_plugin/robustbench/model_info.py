@@ -7,6 +7,7 @@ Certified figures have fields of their own: ``autoattack_acc`` holds nothing but
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 from typing import Any, Final
 
@@ -14,11 +15,15 @@ from rs_plugin import __version__
 from rs_plugin.errors import InputError
 from rs_plugin.evaluation import Run
 from rs_plugin.evaluation.results import write_text
+from rs_plugin.outcomes import Status
 from rs_plugin.report.tables import percent
+from rs_plugin.robustbench.attacks import AttackedAccuracy
 from rs_plugin.zoo.card import check_name
 
 #: Of accuracies in percent, as RobustBench writes them.
 DECIMALS: Final = 2
+
+_STEPS: Final = 100  # of a curve
 
 #: What RobustBench's readers ask every file for, as far as it is not known.
 _BLANK: Final[dict[str, Any]] = {
@@ -47,27 +52,38 @@ def info_path(dataset: str, threat: str, name: str, folder: str | Path = "model_
 
 
 def write_info(
-    run: Run, name: str, eps: float, clean: float, certified: float, folder: str | Path = "model_info"
+    run: Run,
+    name: str,
+    eps: float,
+    clean: float,
+    certified: float,
+    folder: str | Path = "model_info",
+    attacked: AttackedAccuracy | None = None,
 ) -> Path:
     """Write, or bring up to date, the file of a model; fields that are not of this evaluation stay as they are.
+
+    An attacked accuracy of an earlier evaluation does not stay, since it may have been at another radius.
 
     Raises:
         InputError: there is a file that is not of this kind; it is left alone.
     """
     path = info_path(run.dataset, run.certificate.threat_model, name, folder)
     known = read_info(path) if path.exists() else {"dataset": run.dataset}
+    known = {key: value for key, value in known.items() if key not in ("attacked_acc", "attack")}
     table = run.table()
+    (row,) = table[table["radius"] == eps].to_dict("records")
     found = {
         "clean_acc": percent(clean, DECIMALS),
         "eps": repr(float(eps)),
         "number_forward_passes": round(run.draws / len(run.outcomes)),
         "certified_acc": percent(certified, DECIMALS),
+        "certified_interval": [
+            percent(row["certified_low"], DECIMALS),
+            percent(row["certified_high"], DECIMALS, up=True),
+        ],
         "base_acc": percent(run.base_accuracy, DECIMALS),
         "abstained": percent(run.abstention_rate, DECIMALS),
-        "certified_curve": [
-            [float(radius), percent(share, DECIMALS)]
-            for radius, share in zip(table["radius"], table["certified_accuracy"], strict=True)
-        ],
+        "certified_curve": _curve(run),
         "noise": str(run.certificate.noise),
         "method": run.certificate.method,
         "stopping": run.config["stopping"],
@@ -80,9 +96,21 @@ def write_info(
         "run_key": run.key,
         "package_version": __version__,
     }
+    if attacked is not None:
+        found |= {"attacked_acc": percent(attacked.accuracy, DECIMALS, up=True), "attack": str(attacked)}
     text = json.dumps({**_BLANK, **known, **found}, indent=2, ensure_ascii=False, allow_nan=False)
     write_text(path, text + "\n")
     return path
+
+
+def _curve(run: Run) -> list[list[float | str]]:
+    """Return certified accuracies at rising radii: the listed ones, and with a fixed n a grid up to the largest."""
+    radii = set(run.radii)
+    if run.config["stopping"] == "fixed":
+        last = max((o.radius for o in run.outcomes if o.status is Status.CERTIFIED and o.radius < math.inf), default=0)
+        radii |= {last * step / _STEPS for step in range(_STEPS + 1)}
+    shares = {radius: sum(o.holds_at(radius) for o in run.outcomes) / len(run.outcomes) for radius in radii}
+    return [[float(radius), percent(shares[radius], DECIMALS)] for radius in sorted(radii)]
 
 
 def read_info(path: str | Path) -> dict[str, Any]:

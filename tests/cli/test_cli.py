@@ -27,8 +27,9 @@ from rs_plugin.cli.options import one_warning, output_folder
 from rs_plugin.errors import ParameterError, UncertifiableRadiusWarning
 from rs_plugin.evaluation.suite import RADII
 from rs_plugin.networks import CifarResNet
+from rs_plugin.robustbench.__main__ import main as benchmark_main
 
-SUBCOMMANDS = ("evaluate", "curve", "train", "list", "recertify", "fetch")
+SUBCOMMANDS = ("evaluate", "curve", "train", "list", "recertify", "fetch", "leaderboard")
 ROOT = Path(rs_plugin.__file__).parents[1]
 TINY = ["--model", "digits_gaussian_0.25", "--n-examples", "4", "--n0", "20", "--n", "100", "--alpha", "0.01"]
 TINY += ["--radii", "0.1", "0.2"]
@@ -202,6 +203,38 @@ class TestOthers:
         assert (code, err) == (0, "") and "Linf radius" in out and "alpha = 0.05" in out and narrow(out)
         content = json.loads(cli("recertify", "--run", run["key"], "--radii", "0.1", "--json")[1])
         assert content["runs"][0]["key"] == run["key"]
+
+
+class TestLeaderboard:
+    def test_from_a_benchmark_to_a_page(self, cli: Cli, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        words = ["--model_name", "digits_gaussian_0.25", "--dataset", "digits", "--threat_model", "L2", "--eps", "0.2"]
+        words += ["--n_ex", "4", "--n", "300", "--radii", "0.1", "--to_disk", "--attack", "pgd", "--attack_n", "100"]
+        monkey = pytest.MonkeyPatch()
+        with monkey.context() as patch:
+            patch.chdir(tmp_path)
+            assert benchmark_main(words) == 0
+        code, out, err = cli("leaderboard")
+        assert (code, err) == (0, "") and narrow(out) and out.startswith("1 certified model\n")
+        page = (tmp_path / "leaderboard" / "L2.html").read_text(encoding="utf-8")
+        assert "digits_gaussian_0.25" in page and "pgd on a surrogate of 64 draws" in page
+        content = json.loads(cli("leaderboard", "--json", "--output", "site")[1])
+        assert content["models"] == ["model_info/digits/L2/digits_gaussian_0.25.json"] and content["passed_over"] == []
+        assert all((tmp_path / path).exists() for path in content["written"])
+
+    def test_refusals_and_warnings(self, cli: Cli, tmp_path: Path) -> None:
+        refused(cli("leaderboard"), "'model_info' is not a folder")
+        folder = tmp_path / "model_info" / "cifar10" / "L2"
+        folder.mkdir(parents=True)
+        refused(cli("leaderboard"), "holds no file with a certified accuracy")
+        info = {
+            "certified_acc": "60", "attacked_acc": "50", "clean_acc": "70", "eps": "0.25", "noise": "gaussian(sigma=1)",
+            "method": "closed_form", "stopping": "fixed", "n": 100, "alpha": 0.001, "images": 10,
+        }  # fmt: skip
+        (folder / "Odd.json").write_text(json.dumps(info))
+        (folder / "Theirs.json").write_text("{}")
+        code, out, err = cli("leaderboard")
+        assert code == 0 and "1 without a certified accuracy, passed over" in out
+        assert "Odd.json: attacked 50.00 % below certified 60.00 %; one of the two is wrong" in err
 
 
 class TestCheckpoints:

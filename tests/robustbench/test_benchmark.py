@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from scipy import stats
 from torch import nn
 
 from rs_plugin import Gaussian, Laplace, SmoothedClassifier, benchmark, evaluate, import_robustbench, load_model
@@ -97,6 +98,8 @@ class TestCall:
         ({"noise": Laplace(0.1)}, ParameterError, "the model is smoothed with gaussian"),
         ({"batch_size": 0}, ParameterError, "batch_size must be a positive whole number, not 0"),
         ({"n_examples": 13}, ParameterError, "n_examples"),
+        ({"attack": ["fgsm"]}, UnknownNameError, "unknown attack 'fgsm'"),
+        ({"radii": [-1.0]}, ParameterError, "radi"),
         ({"model": nn.Flatten()}, ParameterError, "a plain Flatten needs noise="),
         ({"model": [nn.Flatten()]}, ParameterError, "one model at a time"),
         ({"model": "net"}, ParameterError, "must be a torch.nn.Module, not str"),
@@ -133,6 +136,31 @@ class TestFiles:
         path.write_text(json.dumps({**read_info(path), "authors": "A, B", "autoattack_acc": "91.00", "note": [1]}))
         info = self.info(n_examples=4)
         assert (info["authors"], info["autoattack_acc"], info["note"], info["images"]) == ("A, B", "91.00", [1], 4)
+
+    def test_curves_and_intervals(self) -> None:
+        info = self.info(radii=[0.1, 0.4])
+        assert [point[0] for point in info["certified_curve"]] == [0.0, 0.1, 0.25, 0.4]
+        shares = [float(point[1]) for point in info["certified_curve"]]
+        assert shares == sorted(shares, reverse=True) and info["certified_curve"][2][1] == info["certified_acc"]
+        low, high = map(float, info["certified_interval"])
+        held = round(12 * self.numbers[1])
+        expected = stats.binomtest(held, 12).proportion_ci(0.95, "exact")
+        assert (low, high) == pytest.approx((100 * expected.low, 100 * expected.high), abs=0.01)
+        assert low <= 100 * self.numbers[1] <= high
+        # A fixed number of draws gives every image a radius of its own, so that the curve is known everywhere.
+        fixed = self.info(stopping="fixed")["certified_curve"]
+        assert len(fixed) > 50 and [0.25, info["certified_acc"]] in [[r, s] for r, s in fixed if r == 0.25]
+        assert float(fixed[-1][1]) > 0
+
+    def test_attacked_accuracy(self, capsys: pytest.CaptureFixture[str]) -> None:
+        info = self.info(attack=["pgd"], attack_n=500, n_examples=6)
+        assert float(info["certified_acc"]) <= float(info["attacked_acc"]) <= 100
+        assert info["attack"].startswith("pgd on a surrogate of") and "n = 500 fresh draws" in info["attack"]
+        assert "autoattack_acc" not in info
+        printed = " ".join(capsys.readouterr().out.split())
+        assert f"Attacked accuracy: {info['attacked_acc']}% at most is true" in printed
+        # Figures of another evaluation would not be of the same radius or noise.
+        assert not {"attacked_acc", "attack"} & self.info(n_examples=6).keys()
 
     @pytest.mark.parametrize("content", ["{", "[1]"])
     def test_a_file_of_another_kind_is_left_alone(self, content: str) -> None:
