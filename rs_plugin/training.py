@@ -362,7 +362,7 @@ def _card(
         recipe=dataclasses.asdict(config),
         seed=config.seed,
         command=command_line(config, name),
-        losses=[[epoch, loss] for epoch, loss in losses],
+        losses={str(epoch): loss for epoch, loss in losses},
         accuracy_clean=clean,
         accuracy_noise=noisy,
         noise_draws=EVALUATION_DRAWS,

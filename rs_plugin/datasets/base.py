@@ -118,6 +118,7 @@ for _name in ("cifar10", "cifar100", "cifar10_jpeg"):
     for _part in ("", "_train"):
         datasets.register(f"{_name}{_part}", f"rs_plugin.datasets.known:load_{_name}{_part}")
 datasets.register("imagenet", "rs_plugin.datasets.known:load_imagenet")
+datasets.register("imagenet_robustbench", "rs_plugin.datasets.known:load_imagenet_robustbench")
 
 
 def load_dataset(

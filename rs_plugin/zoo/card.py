@@ -11,7 +11,7 @@ from typing import Any, TypeAlias
 from rs_plugin.errors import ParameterError
 
 Recipe: TypeAlias = dict[str, "str | int | float"]
-Losses: TypeAlias = list[list["int | float"]]
+Losses: TypeAlias = dict[str, float]
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,7 @@ class ModelCard:
         recipe: every setting of the training.
         seed: the seed of the training, also in the recipe.
         command: the command line that trains it again.
-        losses: number and mean loss of some epochs, evenly spread over the training.
+        losses: mean loss of some epochs, evenly spread over the training, by their numbers.
         accuracy_clean: share of the held-out images that the network itself classifies rightly.
         accuracy_noise: the same for images under fresh noise, averaged over ``noise_draws`` draws an image.
         noise_draws: number of draws an image behind ``accuracy_noise``.
@@ -113,5 +113,5 @@ def check_name(name: str) -> str:
 
 
 _TYPES: dict[str, type | tuple[type, ...]] = {
-    "str": str, "int": int, "float": (int, float), "Recipe": dict, "Losses": list,
+    "str": str, "int": int, "float": (int, float), "Recipe": dict, "Losses": dict,
 }  # fmt: skip

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import io
+import json
 import os
 import pickle
 import zipfile
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -308,3 +310,35 @@ class TestStandIn:
     def test_training_part(self) -> None:
         data = load_dataset("cifar10_jpeg_train", "every_1000th")
         assert data.labels.bincount().tolist() == [5] * 10
+
+
+@pytest.mark.skipif(find_spec("robustbench") is None, reason="RobustBench, which has the list, is not installed")
+def test_robustbenchs_images_of_imagenet(tmp_path: Path) -> None:
+    """In a tree of the right names, where one picture stands for all: which files, in what order, with what labels."""
+    package = Path(str(find_spec("robustbench").origin)).parent / "helper_files"  # type: ignore[union-attr]
+    listed = (package / "imagenet_test_image_ids.txt").read_text().split()
+    classes = sorted(json.loads((package / "imagenet_class_to_id_map.json").read_text()))
+    assert len(listed) == 5000 and len(classes) == 1000
+    source = tmp_path / "one.JPEG"
+    picture(3, (256, 300)).save(source, "JPEG")
+    val = tmp_path / "imagenet" / "val"
+    counts = dict.fromkeys(classes, 0)
+    for name in classes:
+        (val / name).mkdir(parents=True)
+    for path in listed:
+        os.link(source, val / path)
+        counts[path.split("/")[0]] += 1
+    for name, count in counts.items():
+        for filler in range(50 - count):
+            os.link(source, val / name / f"filler_{filler}.JPEG")
+    data = load_dataset("imagenet_robustbench", n_examples=8, data_dir=tmp_path)
+    assert (data.name, data.num_classes, data.image_shape) == ("imagenet_robustbench", 1000, (3, 224, 224))
+    assert data.indices.tolist() == list(range(8)) and data.preprocessing == "Res256Crop224"
+    assert data.labels.tolist() == [classes.index(path.split("/")[0]) for path in listed[:8]]
+    last = load_dataset("imagenet_robustbench", "every_2500th", data_dir=tmp_path)
+    assert last.labels.tolist() == [classes.index(listed[i].split("/")[0]) for i in (0, 2500)]
+    whole = load_dataset("imagenet", n_examples=2, data_dir=tmp_path)
+    assert whole.labels.tolist() == [0, 0] and whole.collection != data.collection
+    (val / listed[7]).rename(val / listed[7].replace("ILSVRC", "else"))
+    with pytest.raises(InputError, match=f"lacks 1 of 5000 images, {listed[7]!r} for instance"):
+        load_dataset("imagenet_robustbench", n_examples=8, data_dir=tmp_path)

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import subprocess
 import sys
 from importlib.util import find_spec
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 import rs_plugin
 from rs_plugin import Gaussian, SmoothedClassifier, import_robustbench, register
@@ -99,7 +102,35 @@ class TestRegister:
 
     def test_models_of_other_data_sets_stay_out(self, zoo_model: str) -> None:
         """RobustBench's data sets are an enumeration; digits is none of them."""
-        assert register() == ["patches_2026_cifar10_l2", "patches_2026_cifar10_linf"]
+        names = register()
+        assert {"patches_2026_cifar10_l2", "patches_2026_cifar10_linf"} <= set(names)
+        assert not any("digits" in name for name in names)
+
+    def test_bundled_models_are_there_out_of_the_box(self) -> None:
+        assert "cifar10_jpeg_gaussian_0_25_cifar10_l2" in register()
+        load = import_robustbench("robustbench.utils").load_model
+        model = load("cifar10_jpeg_gaussian_0_25", dataset="cifar10", threat_model="L2")
+        assert isinstance(model, SmoothedClassifier) and model.noise == Gaussian(0.25)
+        own = rs_plugin.load_base("cifar10_jpeg_gaussian_0.25").state_dict()
+        assert all(torch.equal(model.base.state_dict()[key], value) for key, value in own.items())
+
+    def test_names_that_fall_together_are_refused(self, zoo_model: str, monkeypatch: pytest.MonkeyPatch) -> None:
+        card = next(card for card in registration.list_models() if card.name == zoo_model)
+        twin = dataclasses.replace(card, name="patches.2026")
+        monkeypatch.setattr(registration, "list_models", lambda: [card, twin])
+        with pytest.raises(ParameterError, match="two models of the zoo lead to 'patches_2026_cifar10_l2'"):
+            register()
+
+    def test_imagenet_models_say_how_images_are_cut(self, zoo_model: str, monkeypatch: pytest.MonkeyPatch) -> None:
+        card = next(card for card in registration.list_models() if card.name == zoo_model)
+        other = dataclasses.replace(card, dataset="imagenet", num_classes=1000)
+        monkeypatch.setattr(registration, "list_models", lambda: [other])
+        register()
+        data = import_robustbench("robustbench.data")
+        enums = import_robustbench("robustbench.model_zoo.enums")
+        cut = data.get_preprocessing(enums.BenchmarkDataset.imagenet, enums.ThreatModel.L2, zoo_model, None)
+        picture = Image.fromarray(np.random.default_rng(0).integers(0, 256, (300, 400, 3), dtype=np.uint8))
+        assert torch.equal(cut(picture), data.PREPROCESSINGS["Res256Crop224"](picture))
 
     def test_may_be_called_again(self, zoo_model: str) -> None:
         assert register() == register()
