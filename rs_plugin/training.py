@@ -21,10 +21,10 @@ from rs_plugin.datasets import Dataset, load_dataset
 from rs_plugin.datasets.augmentation import augmentations
 from rs_plugin.distributions import SmoothingDistribution, parse_noise
 from rs_plugin.errors import ModelError, ParameterError
+from rs_plugin.files import write_whole
 from rs_plugin.networks import build_network
 from rs_plugin.zoo import ModelCard, weights_bytes
 from rs_plugin.zoo.card import check_name
-from rs_plugin.zoo.files import write_whole
 
 #: Draws an image behind a card's accuracy under noise, and the seed of their generator.
 EVALUATION_DRAWS: Final = 20

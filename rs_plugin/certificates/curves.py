@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import io
 import math
 import os
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,6 +19,7 @@ import platformdirs
 from scipy import special
 from scipy.interpolate import CubicSpline
 
+from rs_plugin.files import write_whole
 from rs_plugin.numerics import Array
 
 SCHEMA_VERSION = 1
@@ -87,13 +88,7 @@ def load_curve(key: CurveKey) -> Curve | None:
 
 def save_curve(key: CurveKey, curve: Curve) -> None:
     """Store the curve; a folder that cannot be written is no error."""
+    buffer = io.BytesIO()
+    np.savez(buffer, radius=curve.radius, tau=curve.tau, required=curve.required)
     with contextlib.suppress(OSError):
-        key.path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(dir=key.path.parent, suffix=".tmp")
-        try:
-            with os.fdopen(handle, "wb") as file:
-                np.savez(file, radius=curve.radius, tau=curve.tau, required=curve.required)
-            Path(name).replace(key.path)
-        except OSError:
-            Path(name).unlink(missing_ok=True)
-            raise
+        write_whole(key.path, buffer.getvalue())

@@ -163,14 +163,14 @@ def _together(found: Sequence[UncertifiableRadiusWarning], noise: str, n: int, a
 
 def report(runs: Sequence[Run], name: str, args: argparse.Namespace) -> None:
     """Write the JSON file and the plot; print the table, or the JSON."""
-    from rs_plugin.evaluation.results import write_text
+    from rs_plugin.files import write_whole
     from rs_plugin.report.plots import plot_runs
     from rs_plugin.report.tables import caption, text_table
 
     content: dict[str, Any] = {"format": "rs_plugin.runs", "version": 1, "runs": [run.to_dict() for run in runs]}
     folder = Path(args.output)
     text = json.dumps(content, indent=1, allow_nan=False)
-    write_text(folder / f"{name}.json", text + "\n")
+    write_whole(folder / f"{name}.json", text + "\n")
     plot_runs(runs).savefig(folder / f"{name}.png", dpi=150)
     if args.json:
         print(text)

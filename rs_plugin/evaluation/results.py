@@ -15,6 +15,7 @@ import numpy as np
 from rs_plugin.certificates import Certificate
 from rs_plugin.estimation import AlphaBudget, clopper_pearson_lower, clopper_pearson_upper
 from rs_plugin.evaluation.store import ImageVotes
+from rs_plugin.files import write_whole
 from rs_plugin.outcomes import Outcome, Status, anytime_outcome, fixed_outcomes
 
 if TYPE_CHECKING:
@@ -207,7 +208,7 @@ class Run:
     def to_json(self, path: str | Path) -> Path:
         """Write everything to a JSON file, whole or not at all; floats are written so that they read back the same."""
         target = Path(path)
-        write_text(target, json.dumps(self.to_dict(), indent=1, allow_nan=False) + "\n")
+        write_whole(target, json.dumps(self.to_dict(), indent=1, allow_nan=False) + "\n")
         return target
 
     def to_tsv(self, path: str | Path, digits: int = 6) -> Path:
@@ -222,7 +223,7 @@ class Run:
             radius = round_down(outcome.radius, digits)
             lines.append(f"{row.index}\t{row.label}\t{predict}\t{radius}\t{correct}\t{row.seconds:.3f}")
         target = Path(path)
-        write_text(target, "\n".join(lines) + "\n")
+        write_whole(target, "\n".join(lines) + "\n")
         return target
 
 
@@ -236,14 +237,6 @@ def round_down(value: float, digits: int) -> str:
         return str(value)
     room = Context(prec=400, rounding=ROUND_FLOOR)  # for the digits of the largest float
     return f"{Decimal(repr(float(value))).quantize(Decimal(1).scaleb(-digits), context=room):f}"
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write a file whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(path.name + ".part")
-    partial.write_text(text, encoding="utf-8")
-    partial.replace(path)
 
 
 def _plain(value: Any) -> Any:

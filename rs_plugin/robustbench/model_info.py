@@ -14,7 +14,7 @@ from typing import Any, Final
 from rs_plugin import __version__
 from rs_plugin.errors import InputError
 from rs_plugin.evaluation import Run
-from rs_plugin.evaluation.results import write_text
+from rs_plugin.files import write_whole
 from rs_plugin.outcomes import Status
 from rs_plugin.report.tables import percent
 from rs_plugin.robustbench.attacks import AttackedAccuracy
@@ -99,7 +99,7 @@ def write_info(
     if attacked is not None:
         found |= {"attacked_acc": percent(attacked.accuracy, DECIMALS, up=True), "attack": str(attacked)}
     text = json.dumps({**_BLANK, **known, **found}, indent=2, ensure_ascii=False, allow_nan=False)
-    write_text(path, text + "\n")
+    write_whole(path, text + "\n")
     return path
 
 

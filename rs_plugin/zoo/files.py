@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 from pathlib import Path
 
 import safetensors
@@ -12,6 +11,7 @@ import torch
 from torch import nn
 
 from rs_plugin.errors import ChecksumError, ModelError, ParameterError
+from rs_plugin.files import write_whole
 from rs_plugin.networks import build_network
 from rs_plugin.zoo.card import ModelCard
 
@@ -80,17 +80,6 @@ def load_saved(path: str | Path) -> tuple[nn.Module, ModelCard]:
     except (RuntimeError, safetensors.SafetensorError) as error:
         raise ModelError(f"{weights} does not fit architecture {card.architecture!r}: {error}") from error
     return model.eval(), card
-
-
-def write_whole(path: Path, content: bytes) -> None:
-    """Write a file under a temporary name first, so that a killed process leaves no half of it."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        temporary.write_bytes(content)
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def _check_sum(content: bytes, card: ModelCard, what: str, remedy: str) -> None:

@@ -248,4 +248,4 @@ def test_the_zoo_needs_few_rooms_at_import() -> None:
         "print(sorted({'sklearn', 'scipy', 'pandas', 'matplotlib'} & set(sys.modules)))\n"
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
-    assert done.stdout.splitlines() == [str(["errors", "networks", "registry", "zoo"]), "[]"]
+    assert done.stdout.splitlines() == [str(["errors", "files", "networks", "registry", "zoo"]), "[]"]

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Final
 
 from rs_plugin.errors import InputError
-from rs_plugin.evaluation.results import write_text
+from rs_plugin.files import write_whole
 from rs_plugin.robustbench.leaderboard.entries import Entry, ranks, read_entries, short_eps
 from rs_plugin.robustbench.leaderboard.page import html_page
 from rs_plugin.threats import THREATS
@@ -55,7 +55,7 @@ def write_leaderboard(
     texts["board.yml"] = board_yaml(entries)
     folder = Path(output)
     for name, text in texts.items():
-        write_text(folder / name, text)
+        write_whole(folder / name, text)
     return [folder / name for name in texts], entries, others
 
 
