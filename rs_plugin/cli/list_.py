@@ -39,9 +39,10 @@ def run(args: argparse.Namespace) -> int:
         print(json.dumps(content, indent=1))
         return 0
     print("Models: base networks, accuracy in % held out, clean and under their noise,\nrounded down")
+    width = max(len(card.name) for card in cards)
     for card in cards:
         clean, noisy = percent(card.accuracy_clean), percent(card.accuracy_noise)
-        print(f"  {card.name:24} {clean:>5} {noisy:>5}  {card.noise}")
+        print(f"  {card.name:{width}} {clean:>5} {noisy:>5}  {card.noise}")
     print("\nNoise families")
     for name, parameters in families.items():
         print(f"  {name}({', '.join(f'{p}=...' for p in parameters)})")
