@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     )
     from rs_plugin.errors import (
         ChecksumError,
+        DependencyError,
         InputError,
         ModelError,
         ParameterError,
@@ -58,7 +59,7 @@ _HOMES = {
         "MixedNorm", "NormExponential", "SmoothingDistribution", "parse_noise", "register_noise",
     ),
     "rs_plugin.errors": (
-        "ChecksumError", "InputError", "ModelError", "ParameterError", "RSPluginError", "StoreError",
+        "ChecksumError", "DependencyError", "InputError", "ModelError", "ParameterError", "RSPluginError", "StoreError",
         "UncertifiableRadiusWarning", "UnknownNameError", "UnsupportedThreatError",
     ),
     "rs_plugin.evaluation": ("Run", "evaluate", "recertify"),
@@ -82,6 +83,7 @@ __all__ = [
     "Certificate",
     "ChecksumError",
     "Dataset",
+    "DependencyError",
     "Gaussian",
     "InputError",
     "L1Exponential",

@@ -9,7 +9,7 @@ import difflib
 import math
 from typing import Final, Literal, TypeAlias
 
-from rs_plugin.errors import UnknownNameError
+from rs_plugin.errors import ParameterError, UnknownNameError
 
 Threat: TypeAlias = Literal["L1", "L2", "Linf"]
 
@@ -29,6 +29,17 @@ def parse_threat(name: str) -> Threat:
     close = difflib.get_close_matches(str(name).lower().replace("_", ""), list(by_lower), n=1, cutoff=0.3)
     hint = f" Did you mean {by_lower[close[0]]!r}?" if close else ""
     raise UnknownNameError(f"unknown threat model {name!r}; known: {', '.join(THREATS)}.{hint}")
+
+
+def check_radius(name: str, value: float) -> float:
+    """Return a radius as a float.
+
+    Raises:
+        ParameterError: it is negative, NaN or infinite, or no number.
+    """
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0.0 <= value < math.inf:
+        raise ParameterError(f"{name} must be a radius of 0 or more, not {value!r}")
+    return float(value)
 
 
 def radius_factor(threat: Threat, source: Threat, dim: int) -> float:

@@ -179,12 +179,13 @@ def default_name(config: TrainConfig) -> str:
     """
     noise = parse_noise(config.noise)
     stem = f"{config.dataset}_{noise.name.replace('_', '')}"
-    dim = load_dataset(config.dataset).dim
+    dim = load_dataset(config.dataset, n_examples=1).dim
     noise.check_dim(dim)
     try:
-        return f"{stem}_{math.sqrt(noise.second_moment(dim)):.2g}"
+        scale = f"_{math.sqrt(noise.second_moment(dim)):.2g}"
     except ParameterError:  # a family that states no second moment
-        return stem
+        scale = ""
+    return check_name(stem + scale)
 
 
 def command_line(config: TrainConfig, name: str) -> str:
@@ -310,16 +311,16 @@ class _Checkpoint:
         try:
             stored: dict[str, Any] = torch.load(self.path, map_location="cpu", weights_only=True)
             key = stored["key"]
+            other = sorted(name for name, value in self._key().items() if key.get(name) != value)
+            if not other:
+                self.model.load_state_dict(stored["model"])
+                self.optimizer.load_state_dict(stored["optimizer"])
+                self.schedule.load_state_dict(stored["schedule"])
+                self.generator.set_state(stored["generator"])
+                return int(stored["epoch"]), [(int(number), float(loss)) for number, loss in stored["losses"]]
         except Exception as error:  # what torch.load raises for a file that is none of its own has no common base
             raise ParameterError(f"{self.path} is not a checkpoint of a training ({error}); {remedy}") from error
-        if key != self._key():
-            other = sorted(name for name, value in self._key().items() if key.get(name) != value)
-            raise ParameterError(f"the checkpoint {self.path} was made with another {', '.join(other)}; {remedy}")
-        self.model.load_state_dict(stored["model"])
-        self.optimizer.load_state_dict(stored["optimizer"])
-        self.schedule.load_state_dict(stored["schedule"])
-        self.generator.set_state(stored["generator"])
-        return int(stored["epoch"]), [(int(number), float(loss)) for number, loss in stored["losses"]]
+        raise ParameterError(f"the checkpoint {self.path} was made with another {', '.join(other)}; {remedy}")
 
     def write(self, epoch: int, losses: list[tuple[int, float]]) -> None:
         if self.path is None:

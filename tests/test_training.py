@@ -12,16 +12,18 @@ from pathlib import Path
 
 import pytest
 import torch
+from PIL import Image
 from torch import nn
 
 from rs_plugin.cli import train as command
 from rs_plugin.datasets import load_dataset
+from rs_plugin.datasets.augmentation import crop_flip
 from rs_plugin.distributions import parse_noise
 from rs_plugin.errors import ModelError, ParameterError, RSPluginError, UnknownNameError
 from rs_plugin.networks import DigitsNet, architectures, build_network
 from rs_plugin.report.tables import percent
 from rs_plugin.training import TrainConfig, accuracy, command_line, default_name, train
-from rs_plugin.zoo import list_models, load_base, load_card, weights_bytes
+from rs_plugin.zoo import list_models, load_base, load_card, save_model, weights_bytes
 
 SHORT = TrainConfig(epochs=4, batch_size=512)
 
@@ -210,6 +212,67 @@ def test_accuracy_counts() -> None:
     values = [accuracy(Threshold(), dataset, noise, draws=3, seed=seed) for seed in (0, 0, 1)]
     assert values[0] == values[1] != values[2]
     assert values[0] * 1080 == pytest.approx(round(values[0] * 1080), abs=1e-9)
+
+
+def test_a_default_name_that_cannot_be_is_refused_before_the_training(tmp_path: Path) -> None:
+    generator = torch.Generator().manual_seed(0)
+    for part in ("toy", "toy_train"):
+        for label in ("a", "b"):
+            (tmp_path / part / label).mkdir(parents=True)
+            pixels = (255 * torch.rand((8, 8, 3), generator=generator)).byte().numpy()
+            Image.fromarray(pixels).save(tmp_path / part / label / "0.png")
+    config = TrainConfig(dataset=f"{tmp_path}/toy", epochs=1, batch_size=2, architecture="none such")
+    with pytest.raises(ParameterError, match="must consist of letters"):
+        train(config)
+    with pytest.raises(UnknownNameError, match="unknown architecture"):
+        train(config, name="toy")
+
+
+class TestPrecision:
+    def test_bfloat16_learns_and_its_weights_are_half_precision(self, tmp_path: Path) -> None:
+        result = train(dataclasses.replace(SHORT, epochs=20, batch_size=128, precision="bfloat16"))
+        assert result.card.accuracy_clean > 0.85  # as in float32
+        for value in result.model.state_dict().values():
+            assert value.dtype == torch.float32 and torch.equal(value.half().float(), value)
+        content = weights_bytes(result.model)
+        assert len(content) < 0.55 * len(weights_bytes(build_network("digits_net", 10)))
+        loaded = load_base(save_model(result.model, result.card, tmp_path))
+        for key, value in result.model.state_dict().items():
+            assert torch.equal(loaded.state_dict()[key], value)
+
+    def test_sgd_learns(self) -> None:
+        result = train(dataclasses.replace(SHORT, epochs=20, batch_size=128, optimizer="sgd", lr=0.1))
+        assert result.card.accuracy_clean > 0.85
+        assert result.card.recipe["optimizer"] == "sgd"
+
+    @pytest.mark.parametrize("changes", [{"optimizer": "sdg"}, {"precision": "float16"}])
+    def test_unknown(self, changes: dict[str, str]) -> None:
+        with pytest.raises(ParameterError, match=r"must be (adamw or sgd|float32 or bfloat16), not"):
+            dataclasses.replace(SHORT, **changes)  # type: ignore[arg-type]
+
+
+def test_crop_flip_moves_and_mirrors() -> None:
+    """Every result is the image, padded by 4, cut out at an offset of 0 to 8, and every other one mirrored."""
+    generator = torch.Generator().manual_seed(2)
+    images = torch.rand((300, 2, 5, 5), generator=generator)
+    found = crop_flip(images, generator)
+    assert found.shape == images.shape
+    padded = nn.functional.pad(images, (4, 4, 4, 4))
+    seen, mirrored = set(), 0
+    for i in range(len(images)):
+        fits = [
+            (row, column, flip)
+            for row in range(9)
+            for column in range(9)
+            for flip in (False, True)
+            for cut in [padded[i, :, row : row + 5, column : column + 5]]
+            if torch.equal(found[i], cut.flip(2) if flip else cut)
+        ]
+        assert fits
+        seen.add(fits[0][:2])
+        mirrored += fits[0][2]
+    assert len(seen) > 70  # of 81; an offset is missed by 300 draws with probability 0.024
+    assert 110 < mirrored < 190  # 150 on average, five standard deviations are 43; a cut of zeros alone counts as plain
 
 
 @pytest.mark.parametrize(

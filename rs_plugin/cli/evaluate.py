@@ -95,6 +95,13 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
 def run(args: argparse.Namespace) -> int:
     """Evaluate, report and return the exit code: 3 where an attack violated a certificate."""
     output_folder(args.output)
+    if args.attack:
+        from rs_plugin.robustbench.proposals import check_attacks
+        from rs_plugin.smoothing import check_draws, check_whole
+
+        check_attacks(args.attack)
+        check_draws(1, args.attack_n)
+        check_whole("bank", args.bank)
     found = _single(args) if args.model else _comparison(args)
     report([run for run, _ in found], "evaluate", args)
     if not args.attack:

@@ -44,8 +44,8 @@ class _Stopped(KeyboardInterrupt):
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit code.
 
-    0: done. 2: bad input, with one line that says what and what to do. 130 or 143: interrupted, with the command that
-    goes on from there. 141: nobody reads the output any more.
+    0: done. 2: bad input, with one line that says what and what to do. 3: an attack violated a certificate. 130 or
+    143: interrupted, with the command that goes on from there. 141: nobody reads the output any more.
     """
     words = list(sys.argv[1:] if arguments is None else arguments)
     parser = build_parser()

@@ -116,7 +116,11 @@ class ImageFiles:
             self._indices = list(range(len(files)))
         self._labels = {label: place for place, label in enumerate(labels)}
         listing = "\n".join(f"{file.path}|{file.size}|{file.crc}" for file in self._files)
-        self._collection = hashlib.sha256(f"{listing}\n{self.preprocessing}".encode()).hexdigest()
+        digest = hashlib.sha256(f"{listing}\n{self.preprocessing}".encode())
+        if callable(preprocessing):  # whose name does not say what it does
+            with _Reader(self._path) as read:
+                digest.update(self._decoded(self._files[0], read).contiguous().numpy().tobytes())
+        self._collection = digest.hexdigest()
 
     def __len__(self) -> int:
         return len(self._files)
@@ -245,8 +249,8 @@ def _transform(preprocessing: Preprocessing) -> tuple[Callable[[Any], Tensor], s
     if preprocessing is not None and not isinstance(preprocessing, str):
         if not callable(preprocessing):
             raise ParameterError(f"preprocessing must be a name or a function, not {preprocessing!r}")
-        name = getattr(preprocessing, "__qualname__", None)
-        return preprocessing, f"{preprocessing.__module__}.{name}" if name else " ".join(repr(preprocessing).split())
+        named = preprocessing if hasattr(preprocessing, "__qualname__") else type(preprocessing)
+        return preprocessing, f"{named.__module__}.{named.__qualname__}"
     from torchvision import transforms
 
     if preprocessing is None:

@@ -83,7 +83,8 @@ def _robustbench_images() -> list[str]:
 def _jpeg(
     name: str, part: str, count: int, data_dir: str | Path | None, preprocessing: Preprocessing
 ) -> ImageFiles:
-    places = (f"cifar10_jpeg_{part}.zip", f"cifar10/cifar10_jpeg_{part}.zip", f"cifar10_jpeg/{part}")
+    # Of the folders that the source has, whose numbers begin anew in every class, the order of the test set is lost.
+    places = (f"cifar10_jpeg_{part}.zip", f"cifar10/cifar10_jpeg_{part}.zip")
     path = _found(name, places, data_dir, Path.exists)
     return ImageFiles(
         path, name, preprocessing, classes=10, count=count, source=_JPEG_SOURCE, licence=_UNSTATED

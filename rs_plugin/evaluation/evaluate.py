@@ -38,6 +38,7 @@ Progress = Callable[[int, int], None]
 _DEVICES: Final = ("cpu", "cuda")
 _COMMIT_SECONDS: Final = 0.5
 _GROWTH: Final = 1.25  # of the number of draws between looks
+_PREDICTION_SHARE: Final = 30
 
 
 def evaluate(
@@ -68,7 +69,9 @@ def evaluate(
         model: the smoothed classifier.
         dataset: a registered name, the path of a folder or zip file of images, or a ``Dataset``.
         threat_model: ``"L1"``, ``"L2"`` or ``"Linf"``.
-        radii: where certified accuracy is wanted, in input units; 0 stands for the prediction itself.
+        radii: where certified accuracy is wanted, in input units; 0 stands for the prediction itself. Where 0 is not
+            listed, anytime stopping spends at most one draw in 30 of ``n`` on whether the class is the most probable
+            one, so that images whose prediction is close cost little and count as abstentions.
         stopping: ``"fixed"`` counts ``n`` draws for every image; ``"anytime"`` stops as soon as all radii are decided,
             at most after ``n`` draws.
         n0: draws that choose the class.
@@ -105,6 +108,7 @@ def evaluate(
     check_draws(n0, n)
     check_alpha(alpha)
     listed = check_radii(radii)
+    prediction_draws = n if listed == [0.0] or 0.0 in np.atleast_1d(np.asarray(radii)) else n // _PREDICTION_SHARE
     if workers is not None:
         check_whole("workers", workers)
     if batch_size is not None:
@@ -127,12 +131,14 @@ def evaluate(
     config = _config(model, data, subset, n0, n, seed, cast(Stopping, stopping), rows)
     if stopping == "anytime":
         config |= {"radii": listed, "threat_model": threat, "method": radii_of.method, "alpha": alpha}
+        config |= {"prediction_draws": prediction_draws}
     key = run_key(config)
     with VoteStore(store) as votes:
         votes.add_run(key, config)
         done = votes.votes(key)
         todo = [i for i, index in enumerate(data.indices.tolist()) if index not in done]
-        work = _Work(data, counter, n0, n, seed, required if stopping == "anytime" else None, budget.votes)
+        thresholds = required if stopping == "anytime" else None
+        work = _Work(data, counter, n0, n, seed, thresholds, prediction_draws, budget.votes)
         _count(work, todo, len(data), workers, model.device, votes, key, progress)
         stored = votes.votes(key)
     wanted = [stored[index] for index in data.indices.tolist()]
@@ -218,9 +224,11 @@ class _Work:
         n: int,
         seed: int,
         required: np.ndarray[Any, Any] | None,
+        prediction_draws: int,
         alpha: float,
     ) -> None:
         self._data, self._counter, self._n0, self._n, self._seed = data, counter, n0, n, seed
+        self._prediction_draws = prediction_draws
         self._required, self._alpha, self._classes = required, alpha, data.num_classes
         self._looks = look_schedule(CHUNK, n, _GROWTH) if required is not None else ()
 
@@ -251,7 +259,9 @@ class _Work:
             shown = exceeds(successes, seen, self._required, self._alpha)
             # Giving up where a radius looks out of reach costs no soundness, so it may be done on any ground.
             hopeless = exceeds(seen - successes, seen, 1.0 - self._required, self._alpha) | (self._required >= 1.0)
-            if bool(np.all(shown | hopeless)):
+            decided = shown | hopeless
+            decided[0] |= seen >= self._prediction_draws  # radius 0
+            if bool(np.all(decided)):
                 break
         return votes
 

@@ -6,7 +6,7 @@ import argparse
 import sys
 import warnings
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NoReturn
 
 from rs_plugin.errors import ParameterError, RSPluginError
 from rs_plugin.robustbench.evaluator import benchmark
@@ -30,7 +30,7 @@ def _run(words: Sequence[str] | None) -> int:
             None, args.device, args.batch_size, args.eps, args.log_path, args.preprocessing,
             noise=args.noise, stopping=args.stopping, n0=args.n0, n=args.n, alpha=args.alpha, seed=args.seed,
             subset=args.subset, store=args.store, info_dir=args.info_dir, radii=args.radii, attack=args.attack,
-            attack_n=args.attack_n,
+            attack_n=args.attack_n, bank=args.bank,
         )  # fmt: skip
     except (RSPluginError, OSError) as error:
         print(f"{_NAME}: error: {' '.join(str(error).split())}", file=sys.stderr)
@@ -40,14 +40,16 @@ def _run(words: Sequence[str] | None) -> int:
 
 def _model(args: argparse.Namespace) -> Any:
     from rs_plugin.zoo import models
-    from rs_plugin.zoo.smoothed import load_model, smoothed
+    from rs_plugin.zoo.smoothed import STANDS_IN, load_model, smoothed
 
     if args.checkpoint:
-        return smoothed(args.checkpoint, args.noise, normalisation=args.normalisation, manifest=args.manifest)
+        return smoothed(
+            args.checkpoint, args.noise, bank=args.bank, normalisation=args.normalisation, manifest=args.manifest
+        )
     if args.model_name in models.names() or args.model_name.endswith(".json"):
         if args.noise:
-            return smoothed(args.model_name, args.noise)
-        return load_model(args.model_name, args.dataset, args.threat_model)
+            return smoothed(args.model_name, args.noise, bank=args.bank)
+        return load_model(args.model_name, args.dataset, args.threat_model, bank=args.bank)
     if not args.noise:
         raise ParameterError(
             f"{args.model_name!r} is no model of this package; for one of RobustBench's give --noise, as in "
@@ -56,15 +58,24 @@ def _model(args: argparse.Namespace) -> Any:
     from rs_plugin.robustbench.shim import import_robustbench
 
     utils = import_robustbench("robustbench.utils")
-    threat = args.threat_model if args.threat_model != "L1" else "L2"  # where RobustBench keeps the network
+    threat = args.zoo_threat_model or (args.threat_model if args.threat_model != "L1" else "L2")
+    data = STANDS_IN.get(args.dataset, args.dataset)
     try:
-        return utils.load_model(args.model_name, args.model_dir, args.dataset, args.zoo_threat_model or threat)
-    except KeyError as error:
-        raise ParameterError(f"RobustBench has no model {args.model_name!r} for {args.dataset}, {threat}") from error
+        return utils.load_model(args.model_name, args.model_dir, data, threat)
+    except (KeyError, ValueError) as error:
+        raise ParameterError(f"RobustBench has no model {args.model_name!r} for {data}, {threat}") from error
+
+
+class _Parser(argparse.ArgumentParser):
+    """A parser whose errors are one line."""
+
+    def error(self, message: str) -> NoReturn:
+        """Raise ParameterError."""
+        raise ParameterError(f"{message}; see '{self.prog} --help'")
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="python -m rs_plugin.robustbench",
         description="Certify a model as 'python -m robustbench.eval' attacks one. A switch is off unless it is given.",
     )
@@ -79,12 +90,13 @@ def _parser() -> argparse.ArgumentParser:
     add("--radii", type=float, nargs="+", default=[], metavar="R", help="further radii, for the curve in the file")
     add("--attack", nargs="+", default=[], metavar="NAME", help="pgd, autoattack: for an upper bound")
     add("--attack_n", type=int, default=1000, help="fresh draws that judge what an attack proposes (default: 1000)")
+    add("--bank", type=int, default=64, help="draws of the surrogate that is attacked (default: 64)")
     add("--n_ex", type=int, help="number of images (default: all)")
     add("--subset", help="every_20th and the like")
     add("--batch_size", type=int, help="noisy images in one pass of the network")
     add("--data_dir", help="folder that holds the data set (default: $RS_DATA, else ./data)")
     add("--model_dir", default="./models", help="where RobustBench keeps checkpoints (default: ./models)")
-    add("--zoo_threat_model", metavar="NORM", help="RobustBench's list to take its model from (default: the same)")
+    add("--zoo_threat_model", metavar="NORM", help="RobustBench's list with its model (default: the same; L2 for L1)")
     add("--preprocessing", help="of image files: Res256Crop224 and the like")
     add("--seed", type=int, default=0, help="seed of all draws (default: 0)")
     add("--device", help="cpu, cuda, ... (default: the network's own)")

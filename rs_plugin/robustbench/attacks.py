@@ -8,7 +8,6 @@ class lies below 1/2 there; that, and nothing else, is a violation.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,14 +16,14 @@ import numpy as np
 from torch import Tensor
 
 from rs_plugin.datasets import Dataset
-from rs_plugin.errors import InputError, ParameterError
+from rs_plugin.errors import InputError
 from rs_plugin.estimation import check_alpha, clopper_pearson_upper
 from rs_plugin.evaluation import Run
 from rs_plugin.outcomes import predicted
 from rs_plugin.robustbench.proposals import STEPS, Perturbed, check_attacks, propose
-from rs_plugin.smoothing import SmoothedClassifier, check_draws, check_whole
+from rs_plugin.smoothing import SmoothedClassifier, check_draws, check_seed, check_whole
 from rs_plugin.streams import CHUNK, Stream
-from rs_plugin.threats import Threat, parse_threat
+from rs_plugin.threats import Threat, check_radius, parse_threat
 from rs_plugin.voting import Counts, DrawRange, VoteCounter, single_threaded
 
 Progress = Callable[[int, int], None]
@@ -244,15 +243,15 @@ def attacked_accuracy(
     check_draws(1, n)
     check_alpha(alpha)
     check_whole("steps", steps)
-    if isinstance(eps, bool) or not isinstance(eps, int | float) or not (0.0 <= eps < math.inf):
-        raise ParameterError(f"eps must be a radius of 0 or more, not {eps!r}")
+    check_seed(seed)
+    radius = check_radius("eps", eps)
     counter = model.counter(dataset.image_shape, n)
     broken: list[str | None] = []
     rows = zip(dataset.images, dataset.labels.tolist(), dataset.indices.tolist(), strict=True)
     for image, label, index in rows:
         found = [Perturbed("clean", image, 0.0)]
-        if eps > 0:
-            found += propose(model, image, label, threat, float(eps), names, seed=seed + index, steps=steps)
+        if radius > 0:
+            found += propose(model, image, label, threat, radius, names, seed=seed + index, steps=steps)
         level = alpha / len(found)
         shown = (
             tried.attack
@@ -263,7 +262,7 @@ def attacked_accuracy(
         broken.append(next(shown, None))
         if progress is not None:
             progress(len(broken), len(dataset))
-    return AttackedAccuracy(broken, threat, float(eps), names, alpha, n, model.bank)
+    return AttackedAccuracy(broken, threat, radius, names, alpha, n, model.bank)
 
 
 def _fresh_votes(counter: VoteCounter, image: Tensor, index: int, seed: int, number: int, n: int) -> Counts:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import os
 import textwrap
 import time
@@ -20,10 +19,10 @@ from rs_plugin.evaluation import Run, evaluate
 from rs_plugin.evaluation.evaluate import Progress, check_radii, chosen_images
 from rs_plugin.report.tables import percent
 from rs_plugin.robustbench.attacks import AttackedAccuracy, attacked_accuracy
-from rs_plugin.robustbench.model_info import DECIMALS, info_path, write_info
+from rs_plugin.robustbench.model_info import DECIMALS, check_info, info_path, write_info
 from rs_plugin.robustbench.proposals import check_attacks
-from rs_plugin.smoothing import SmoothedClassifier
-from rs_plugin.threats import parse_threat
+from rs_plugin.smoothing import SmoothedClassifier, check_draws
+from rs_plugin.threats import check_radius, parse_threat
 
 
 def benchmark(
@@ -56,6 +55,7 @@ def benchmark(
     radii: Sequence[float] = (),
     attack: Sequence[str] = (),
     attack_n: int = 1000,
+    bank: int = 64,
     progress: Progress | None = None,
 ) -> tuple[float, float]:
     """Certify a model as ``robustbench.benchmark`` attacks one: same arguments, same order, same two numbers.
@@ -93,7 +93,8 @@ def benchmark(
         attack: ``"pgd"``, ``"autoattack"`` or both: what finds an upper bound beside the certified accuracy, as
             ``attacked_accuracy`` does.
         attack_n: fresh draws that judge every image an attack proposes.
-        progress: called with (images done, images in all).
+        bank: draws of the surrogate that is attacked, for a plain network; a ``SmoothedClassifier`` has its own.
+        progress: called with (images done, images in all), of the certificates and then of the attack.
 
     Returns:
         The smoothed classifier's accuracy, and its certified accuracy at ``eps``, as shares of the images.
@@ -101,6 +102,7 @@ def benchmark(
     Raises:
         ParameterError: an argument out of range, or one that means nothing here.
         UnknownNameError, UnsupportedThreatError, InputError, ModelError, StoreError: as ``evaluate`` does.
+        DependencyError: AutoAttack is asked for and not installed.
     """
     threat = parse_threat(_text(threat_model))
     radius = _checked_eps(eps)
@@ -108,14 +110,17 @@ def benchmark(
         if value is not None:
             raise ParameterError(f"{name} = {value!r} means nothing to a certificate; leave it out")
     attacks = check_attacks(attack) if attack else ()
+    check_draws(1, attack_n)
+    source: str | Path | Dataset = _text(dataset)
     if to_disk and model_name is None:
         raise ParameterError("to_disk=True needs model_name, which names the file")
     if model_name is not None:
         info_path("dataset", threat, model_name, info_dir)  # a name that cannot be is refused before any work
-    source: str | Path | Dataset = _text(dataset)
+    if to_disk and model_name is not None:
+        check_info(info_path(getattr(source, "name", str(source)), threat, model_name, info_dir), radius)
     if data_dir is None and source in ("cifar10", "cifar100") and not os.environ.get("RS_DATA"):
         data_dir = "./data"  # as RobustBench has it, which downloads there
-    smoothed = _smoothed(model, noise, source, data_dir)
+    smoothed = _smoothed(model, noise, source, data_dir, bank)
     started = time.monotonic()
     run = evaluate(
         smoothed, source, threat, [radius, *check_radii(radii)], stopping, n0, n, alpha, seed, n_examples, subset,
@@ -127,7 +132,9 @@ def benchmark(
     attacked = None
     if attacks:
         data = chosen_images(source, subset, n_examples, data_dir, preprocessing)
-        attacked = attacked_accuracy(smoothed, data, threat, radius, attacks, n=attack_n, alpha=alpha, seed=seed)
+        attacked = attacked_accuracy(
+            smoothed, data, threat, radius, attacks, n=attack_n, alpha=alpha, seed=seed, progress=progress
+        )
     lines = _report(run, radius, clean, certified, attacked, time.monotonic() - started)
     if to_disk and model_name is not None:
         lines.append(f"Written: {write_info(run, model_name, radius, clean, certified, info_dir, attacked)}")
@@ -146,9 +153,7 @@ def _text(value: Any) -> Any:
 def _checked_eps(eps: float | None) -> float:
     if eps is None:
         raise ParameterError("eps must be given: the radius to certify, in units of images in [0, 1], as in 8/255")
-    if isinstance(eps, bool) or not isinstance(eps, int | float) or not (eps >= 0.0 and math.isfinite(eps)):
-        raise ParameterError(f"eps must be a radius of 0 or more, not {eps!r}")
-    return float(eps)
+    return check_radius("eps", eps)
 
 
 def _smoothed(
@@ -156,6 +161,7 @@ def _smoothed(
     noise: SmoothingDistribution | str | None,
     dataset: str | Path | Dataset,
     data_dir: str | Path | None,
+    bank: int,
 ) -> SmoothedClassifier:
     if isinstance(model, list | tuple):
         raise ParameterError("benchmark takes one model at a time; call it once for each")
@@ -172,7 +178,7 @@ def _smoothed(
     if wanted is None:
         raise ParameterError(f"a plain {type(model).__name__} needs noise=, as in 'gaussian(sigma=0.25)'")
     known = dataset if isinstance(dataset, Dataset) else load_dataset(dataset, None, 1, data_dir=data_dir)
-    return SmoothedClassifier(model, wanted, known.num_classes)
+    return SmoothedClassifier(model, wanted, known.num_classes, bank=bank)
 
 
 def _report(

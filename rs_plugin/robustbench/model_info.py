@@ -51,6 +51,38 @@ def info_path(dataset: str, threat: str, name: str, folder: str | Path = "model_
     return Path(folder) / dataset / threat / f"{check_name(name)}.json"
 
 
+def check_info(path: Path, eps: float) -> None:
+    """Raise InputError if the file at ``path`` has a figure of AutoAttack's at another radius, which would look right.
+
+    Nothing is done if there is no file.
+    """
+    if not path.exists():
+        return
+    known = read_info(path)
+    before = known.get("eps")
+    if known.get("autoattack_acc") and before not in (None, "") and parse_eps(before) != float(eps):
+        raise InputError(
+            f"{str(path)!r} has autoattack_acc = {known['autoattack_acc']!r} at eps = {before!r}, not {eps!r}; remove "
+            f"that field, or choose another model_name"
+        )
+
+
+def parse_eps(text: Any) -> float | None:
+    """Return a radius as files have it, a number or a quotient of two, or None where it is neither.
+
+    >>> parse_eps("8/255") == 8 / 255, parse_eps("0.5"), parse_eps("eight")
+    (True, 0.5, None)
+    """
+    parts = str(text).split("/")
+    try:
+        numbers = [float(part) for part in parts]
+    except ValueError:
+        return None
+    if len(numbers) > 2 or isinstance(text, bool) or (len(numbers) == 2 and numbers[1] == 0.0):
+        return None
+    return numbers[0] / numbers[1] if len(numbers) == 2 else numbers[0]
+
+
 def write_info(
     run: Run,
     name: str,
@@ -68,6 +100,7 @@ def write_info(
         InputError: there is a file that is not of this kind; it is left alone.
     """
     path = info_path(run.dataset, run.certificate.threat_model, name, folder)
+    check_info(path, eps)
     known = read_info(path) if path.exists() else {"dataset": run.dataset}
     known = {key: value for key, value in known.items() if key not in ("attacked_acc", "attack")}
     table = run.table()

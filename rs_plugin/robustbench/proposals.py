@@ -45,6 +45,8 @@ def check_attacks(attacks: Sequence[str]) -> tuple[str, ...]:
     """
     names = (attacks,) if isinstance(attacks, str) else tuple(attacks)
     unknown = [name for name in names if name not in _PROPOSERS]
+    if "autoattack" in names:
+        import_autoattack()  # whether it is there is said before any work
     if unknown or not names:
         raise UnknownNameError(f"unknown attack {unknown[0] if unknown else ''!r}; known: {', '.join(_PROPOSERS)}")
     return names
@@ -95,7 +97,7 @@ def _pgd_proposals(
 
     Against L1 each is the best of several that spread their steps over fewer or more values.
     """
-    generator = torch.Generator().manual_seed(seed)
+    generator = torch.Generator().manual_seed(seed % 2**63)
     centre = image.to(model.device)[None]
     noise = torch.randn(centre.shape, generator=generator).to(model.device)
     found = []
@@ -166,13 +168,19 @@ def _autoattack_proposals(
     model: SmoothedClassifier, image: Tensor, label: int, threat: Threat, radius: float, seed: int, steps: int
 ) -> list[Tensor]:
     """Return what standard AutoAttack makes of the image against the surrogate."""
-    adversary = import_autoattack().AutoAttack(
-        model, norm=threat, eps=radius * (1.0 - _ROUNDING), seed=seed, verbose=False, device=str(model.device)
-    )
-    for attack in (adversary.apgd_targeted, adversary.fab):  # both count on ten classes
-        attack.n_target_classes = min(attack.n_target_classes, model.num_classes - 1)
     target = torch.tensor([label], device=model.device)
-    return [adversary.run_standard_evaluation(image.to(model.device)[None], target, bs=1)[0]]
+    with torch.random.fork_rng():  # AutoAttack seeds torch's global generators
+        adversary = import_autoattack().AutoAttack(
+            model,
+            norm=threat,
+            eps=radius * (1.0 - _ROUNDING),
+            seed=seed % 2**31,
+            verbose=False,
+            device=str(model.device),
+        )
+        for attack in (adversary.apgd_targeted, adversary.fab):  # both count on ten classes
+            attack.n_target_classes = min(attack.n_target_classes, model.num_classes - 1)
+        return [adversary.run_standard_evaluation(image.to(model.device)[None], target, bs=1)[0]]
 
 
 _PROPOSERS: Final[dict[str, Callable[..., list[Tensor]]]] = {"pgd": _pgd_proposals, "autoattack": _autoattack_proposals}

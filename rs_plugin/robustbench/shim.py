@@ -13,6 +13,7 @@ import logging
 import sys
 import warnings
 from collections.abc import Sequence
+from importlib.machinery import ModuleSpec
 from importlib.util import find_spec
 from types import ModuleType
 from typing import Any
@@ -59,6 +60,7 @@ def import_autoattack() -> ModuleType:
         if find_spec("pyautoattack") is None:
             raise DependencyError(f"AutoAttack is not installed; {_INSTALL}")
         module = ModuleType("autoattack", "AutoAttack from pyautoattack, with the arguments of the original.")
+        module.__spec__ = ModuleSpec("autoattack", None)  # which a later find_spec asks for
         module.AutoAttack = _adapted(importlib.import_module("pyautoattack").AutoAttack)  # type: ignore[attr-defined]
         module.state = importlib.import_module("pyautoattack.state")  # type: ignore[attr-defined]
         sys.modules["autoattack"], sys.modules["autoattack.state"] = module, module.state

@@ -82,7 +82,9 @@ def load_checkpoint(
         raise UnknownNameError(f"unknown normalisation {normalisation!r}; known: {', '.join(NORMALISATIONS)}")
     entry = find_published(path, manifest)
     state, own = _network_state(_content(Path(path)), path)
-    network, family = _built(state, path)
+    with torch.random.fork_rng(devices=[]):  # initialisation draws from the global generator, in vain here
+        network, family = _built(state, path)
+    classes = len(state["fc.bias"])
     if normalisation is None and entry is not None:
         normalisation = entry.normalisation
     if own is not None:
@@ -99,6 +101,11 @@ def load_checkpoint(
                 f"({', '.join(NORMALISATIONS)}), or labelled= images to find it by"
             )
         normalisation = _found(network, family, labelled, path)
+    if family == 0 and classes != 10 and normalisation != "none":
+        raise InputError(
+            f"{str(path)!r} has {classes} classes, and {normalisation!r} is that of CIFAR-10; load it with 'none' and "
+            f"put its own normalisation around it: rs_plugin.networks.Normalized(model.network, mean, std)"
+        )
     return Normalized(network, *NORMALISATIONS[normalisation][family]).eval()
 
 
@@ -124,7 +131,7 @@ def _content(path: Path) -> Any:
         raise InputError(
             f"{str(path)!r} holds more than tensors and plain values, which might be code, and is refused ({reason})"
         ) from error
-    except (RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
+    except Exception as error:  # what torch.load raises for a damaged file has no common base
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise InputError(f"{str(path)!r} is not a whole checkpoint ({reason}); download it again") from error
 

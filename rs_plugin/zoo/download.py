@@ -33,7 +33,8 @@ def download(address: str, path: Path, sha256: str | None = None, progress: Prog
         progress: called after every block.
 
     Raises:
-        InputError: the server cannot be reached or refuses, a web page came, or the connection broke.
+        InputError: the server cannot be reached or refuses, a web page came, the connection broke, or nothing says how
+            long the file is.
         ChecksumError: the content is not what ``sha256`` says; it is removed.
         ParameterError: the address is of another kind, or the folder cannot be written.
     """
@@ -44,12 +45,12 @@ def download(address: str, path: Path, sha256: str | None = None, progress: Prog
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
-            _receive(address, part, label, progress, by_hand)
+            _receive(address, part, label, progress, by_hand, summed=sha256 is not None)
         except urllib.error.HTTPError as error:
             if error.code != 416:  # what is there is the whole of it, or more
                 raise
             part.unlink(missing_ok=True)
-            _receive(address, part, label, progress, by_hand)
+            _receive(address, part, label, progress, by_hand, summed=sha256 is not None)
     except urllib.error.HTTPError as error:
         raise InputError(f"{address} answers {error.code} {error.reason}; {by_hand}") from error
     except (urllib.error.URLError, http.client.HTTPException, TimeoutError, ConnectionError) as error:
@@ -77,8 +78,10 @@ def sha256_of(path: Path) -> str:
     return digest.hexdigest()
 
 
-def _receive(address: str, part: Path, label: Path, progress: Progress | None, by_hand: str) -> None:
-    done, validator = _state(part, label)
+def _receive(
+    address: str, part: Path, label: Path, progress: Progress | None, by_hand: str, *, summed: bool
+) -> None:
+    done, validator = _state(part, label, address)
     request = urllib.request.Request(address)
     if done and validator:
         request.add_header("Range", f"bytes={done}-")
@@ -89,6 +92,8 @@ def _receive(address: str, part: Path, label: Path, progress: Progress | None, b
         if answer.status != 206:
             done = 0
         length = answer.headers.get("Content-Length")
+        if length is None and not summed:
+            raise InputError(f"{address} does not say how long the file is, so half of it would look whole; {by_hand}")
         total = done + int(length) if length else None
         label.write_text(json.dumps({"address": address, "validator": _validator(answer)}), encoding="utf-8")
         with part.open("ab" if done else "wb") as file:
@@ -103,11 +108,11 @@ def _receive(address: str, part: Path, label: Path, progress: Progress | None, b
         raise InputError(f"{address} broke off after {done} of {total} bytes; the same call goes on from there")
 
 
-def _state(part: Path, label: Path) -> tuple[int, str | None]:
+def _state(part: Path, label: Path, address: str) -> tuple[int, str | None]:
     """Return how many bytes are there, and what tells the server's file from a later one."""
     try:
         content = json.loads(label.read_text(encoding="utf-8"))
-        return part.stat().st_size, content["validator"]
+        return (part.stat().st_size, content["validator"]) if content["address"] == address else (0, None)
     except (OSError, ValueError, KeyError, TypeError):
         return 0, None
 

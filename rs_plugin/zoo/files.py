@@ -74,7 +74,8 @@ def load_saved(path: str | Path) -> tuple[nn.Module, ModelCard]:
     except OSError as error:
         raise ParameterError(f"cannot read the weights of {card.name!r}: {error}; they lie beside the card") from None
     _check_sum(content, card, f"the file {weights.name}", "reinstall, or train it again by the card's command")
-    model = build_network(card.architecture, card.num_classes)
+    with torch.random.fork_rng(devices=[]):  # initialisation draws from the global generator, in vain here
+        model = build_network(card.architecture, card.num_classes)
     try:
         model.load_state_dict(safetensors.torch.load(content))
     except (RuntimeError, safetensors.SafetensorError) as error:

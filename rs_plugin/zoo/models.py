@@ -28,8 +28,16 @@ for _card in sorted(WEIGHTS.glob("*.json")):
 
 
 def list_models() -> list[ModelCard]:
-    """Return the cards of all models with a name, sorted by it."""
-    return [load_card(models.get(name)) for name in models.names()]
+    """Return the cards of all models with a name, sorted by it.
+
+    Raises:
+        ParameterError: a card cannot be read, or has another name than it is registered under.
+    """
+    cards = {name: load_card(models.get(name)) for name in models.names()}
+    for name, card in cards.items():
+        if card.name != name:
+            raise ParameterError(f"model {name!r} has a card that says {card.name!r}; register it under that name")
+    return list(cards.values())
 
 
 def load_base(name: str | Path) -> nn.Module:

@@ -69,7 +69,7 @@ def fetch(
 ) -> Path:
     """Download a published file, or go on with a download that broke off, and return its path.
 
-    A file that is there already is checked and not fetched again.
+    A file that is there already is not fetched again, only checked where the entry has a sum.
 
     Args:
         name: of an entry of ``published_files``.

@@ -19,12 +19,12 @@ from rs_plugin.zoo.published import find_published
 CHECKPOINTS: Final = frozenset({".pt", ".pth", ".tar"})
 
 #: Data sets whose models serve another one of the same classes.
-_STANDS_IN: Final = {"cifar10_jpeg": "cifar10"}
+STANDS_IN: Final = {"cifar10_jpeg": "cifar10", "imagenet_robustbench": "imagenet"}
 
 
 def serves(card: ModelCard, dataset: str) -> bool:
-    """Return whether a model is for images of ``dataset``: its own data set, or the one that its own stands in for."""
-    return dataset in (card.dataset, _STANDS_IN.get(card.dataset))
+    """Return whether a model is for images of ``dataset``: its own data set, or one that stands in for the same."""
+    return STANDS_IN.get(dataset, dataset) == STANDS_IN.get(card.dataset, card.dataset)
 
 
 def load_model(

@@ -258,12 +258,12 @@ class TestCheckpoints:
         refused(cli(*words), "'net.pth.tar' needs a noise, as in 'gaussian(sigma=0.25)'")
         words += ["--radii", "0.01"]
         refused(cli(*words, "--noise", "gaussian(sigma=0.25)"), "does not say how its images are normalised")
-        named = [*words, "--noise", "gaussian(sigma=0.25)", "--normalisation", "mean"]
+        named = [*words, "--noise", "gaussian(sigma=0.25)", "--normalisation", "none"]
         code, out, _ = cli(*named)
         run = json.loads(out)["runs"][0]
         assert code == 0 and len(run["records"]) == 4
         entry = {
-            "name": "mine", "address": "https://a", "filename": "net.pth.tar", "source": "me", "normalisation": "mean",
+            "name": "mine", "address": "https://a", "filename": "net.pth.tar", "source": "me", "normalisation": "none",
             "noise": "gaussian(sigma=0.25)",
             "sha256": hashlib.sha256((tmp_path / "net.pth.tar").read_bytes()).hexdigest(),
         }  # fmt: skip
@@ -271,6 +271,12 @@ class TestCheckpoints:
         (tmp_path / "mine.json").write_text(json.dumps(content))
         code, out, _ = cli(*words, "--manifest", "mine.json")
         assert code == 0 and json.loads(out)["runs"][0]["key"] == run["key"]
+
+    def test_attacks_are_checked_before_any_work(self, cli: Cli, tmp_path: Path) -> None:
+        refused(cli("evaluate", *TINY, "--attack", "fgsm"), "unknown attack 'fgsm'; known: pgd, autoattack")
+        refused(cli("evaluate", *TINY, "--attack", "pgd", "--attack-n", "0"), "n must be")
+        refused(cli("evaluate", *TINY, "--attack", "pgd", "--bank", "0"), "bank must be")
+        assert not (tmp_path / "runs.sqlite").exists()
 
     def test_options_of_checkpoints_alone(self, cli: Cli) -> None:
         refused(cli("evaluate", *TINY, "--normalisation", "mean"), "normalisation = 'mean' is for checkpoints")

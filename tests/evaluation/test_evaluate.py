@@ -40,6 +40,7 @@ from rs_plugin.evaluation import VoteStore, evaluate, recertify
 from rs_plugin.evaluation.fingerprint import model_fingerprint
 from rs_plugin.evaluation.results import Run
 from rs_plugin.smoothing import SmoothedClassifier
+from rs_plugin.streams import CHUNK
 from rs_plugin.voting import VoteCounter
 from rs_plugin.zoo.smoothed import load_model
 from tests.evaluation.toys import (
@@ -610,6 +611,22 @@ class TestAnytime:
         fixed = small()
         expected = np.mean([o.radius * (o.status.value == "certified") for o in fixed.outcomes])
         assert fixed.average_certified_radius == expected
+
+    def test_a_close_prediction_costs_little_unless_it_is_asked_for(self) -> None:
+        """Classes of probability 0.501: radius 0.25 is out of reach at once, radius 0 for long."""
+        sigma, n = 0.25, 30_000
+        data = labelled(images_of(np.full(6, 0.501), sigma), [1] * 6)
+        model = half_space_model()
+        runs = {
+            radii: evaluate(model, data, "L2", radii, "anytime", 50, n, 0.001, store=None)
+            for radii in [(0.25,), (0.0, 0.25), (0.0,), ()]
+        }
+        # log(1/alpha) = 6.9 is needed and 2e-6 gained by a draw on average, so that the cap is reached.
+        for radii in [(0.0, 0.25), (0.0,), ()]:
+            assert min(outcome.n for outcome in runs[radii].outcomes) == n, radii
+        few = [outcome.n for outcome in runs[(0.25,)].outcomes]
+        assert n / 30 <= min(few) and max(few) <= 1.25 * n / 30 + CHUNK  # looks are a factor of 1.25 apart
+        assert len({run.key for run in runs.values()}) >= 2 and runs[(0.25,)].key != runs[(0.0, 0.25)].key
 
     def test_draws_of_a_fixed_run_begin_with_those_of_an_anytime_run(self) -> None:
         fixed, anytime = small(n=640), small(n=640, stopping="anytime")

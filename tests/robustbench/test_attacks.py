@@ -72,7 +72,7 @@ def test_a_wrong_certificate_is_caught_and_saved(threat: Threat, factor: float, 
         saved = np.load(path, allow_pickle=False)
         assert np.array_equal(saved["perturbed"], violation.image.numpy())
         assert saved["votes"].tolist() == violation.votes and saved["radius"] == violation.radius
-        # The class has lost in truth: a thousand draws of another seed say so too.
+        # The class has lost in truth: 4 000 draws of another seed say so too.
         (outcome,) = digits(threat).predict(violation.image[None], n=4000, seed=99)
         assert outcome.prediction != violation.prediction
 
@@ -176,6 +176,17 @@ class TestAttackedAccuracy:
         with pytest.raises(ParameterError, match="eps must be a radius"):
             attacked_accuracy(self.model(weights), data, "L2", eps)
 
+    @pytest.mark.parametrize("seed", ["x", 1.5, True])
+    def test_impossible_seeds(self, seed: Any) -> None:
+        weights, data, _ = self.linear()
+        with pytest.raises(ParameterError, match="seed must be a whole number"):
+            attacked_accuracy(self.model(weights), data, "L2", 0.1, seed=seed)
+
+    def test_any_whole_seed_will_do(self) -> None:
+        weights, data, _ = self.linear()
+        for seed in (-3, 2**64, 2**80):
+            attacked_accuracy(self.model(weights), data.take(slice(2)), "L2", 0.1, n=50, steps=2, seed=seed)
+
     def test_unknown_names(self) -> None:
         weights, data, _ = self.linear()
         with pytest.raises(UnknownNameError, match="unknown attack 'fgsm'; known: pgd, autoattack"):
@@ -253,7 +264,9 @@ def test_bad_arguments(changes: dict[str, Any], error: type[Exception], words: s
 @pytest.mark.parametrize(("factor", "lost"), [(1.0, False), (3.0, True)])
 def test_autoattack_proposes(factor: float, lost: bool) -> None:
     run = stretched(certified("L2", images=1), factor)
+    before = torch.get_rng_state()
     report = attack_certificates(digits("L2", bank=4), run, load_dataset("digits", None, 1), ["autoattack"], n=1000)
+    assert torch.equal(torch.get_rng_state(), before)
     (proposal,) = report.proposals
     # An attack that fails proposes the image itself.
     assert proposal.attack == "autoattack" and proposal.distance <= proposal.radius
@@ -264,7 +277,7 @@ def test_autoattack_proposes(factor: float, lost: bool) -> None:
 @AUTOATTACK
 @pytest.mark.filterwarnings("ignore")
 def test_robustbenchs_own_benchmark_runs_on_our_models(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """Its figure is the surrogate's: AutoAttack against ``model(x)``, at twice the bank the same call."""
+    """Its figure is the surrogate's: AutoAttack against ``model(x)``."""
     data = colours(3)
     module = import_robustbench("robustbench.eval")
     monkeypatch.setattr(module, "load_clean_dataset", lambda *_: (data.images, data.labels))

@@ -99,6 +99,7 @@ class TestCall:
         ({"batch_size": 0}, ParameterError, "batch_size must be a positive whole number, not 0"),
         ({"n_examples": 13}, ParameterError, "n_examples"),
         ({"attack": ["fgsm"]}, UnknownNameError, "unknown attack 'fgsm'"),
+        ({"attack": ["pgd"], "attack_n": 0}, ParameterError, "n must be"),
         ({"radii": [-1.0]}, ParameterError, "radi"),
         ({"model": nn.Flatten()}, ParameterError, "a plain Flatten needs noise="),
         ({"model": [nn.Flatten()]}, ParameterError, "one model at a time"),
@@ -161,6 +162,16 @@ class TestFiles:
         assert f"Attacked accuracy: {info['attacked_acc']}% at most is true" in printed
         # Figures of another evaluation would not be of the same radius or noise.
         assert not {"attacked_acc", "attack"} & self.info(n_examples=6).keys()
+
+    def test_a_figure_of_autoattack_at_another_radius_is_not_taken_along(self) -> None:
+        self.info()
+        path = Path("model_info/cifar10/L2/Ours2026.json")
+        path.write_text(json.dumps({**read_info(path), "autoattack_acc": "91.00", "eps": "1/4"}))
+        assert self.info()["autoattack_acc"] == "91.00"  # the same radius
+        before = path.read_bytes()
+        with pytest.raises(InputError, match=r"autoattack_acc = '91.00' at eps = '0.25', not 0.3; remove that field"):
+            self.info(eps=0.3)
+        assert path.read_bytes() == before
 
     @pytest.mark.parametrize("content", ["{", "[1]"])
     def test_a_file_of_another_kind_is_left_alone(self, content: str) -> None:

@@ -78,6 +78,11 @@ class TestEntries:
         assert (entry.certified, entry.attacked) == (Decimal("60.12"), Decimal("63.13"))
         assert entry.interval == (Decimal("50.01"), Decimal("70.02"))
 
+    def test_what_benchmark_may_write_is_read(self, tmp_path: Path) -> None:
+        put(tmp_path, seed=-1, eps="8/255", n0="", subset=None, abstained="")
+        (entry,), _ = read_entries(tmp_path)
+        assert (entry.seed, entry.eps, entry.n0, entry.subset, entry.abstained) == (-1, 8 / 255, None, "", None)
+
     def test_attacks_below_certificates_are_told(self, tmp_path: Path) -> None:
         for attacked, contradicted in (("60.00", False), ("59.99", True), ("", False)):
             put(tmp_path, attacked_acc=attacked)
@@ -102,7 +107,7 @@ class TestEntries:
             ({"certified_acc": "nan"}, "certified_acc = 'nan'"),
             ({"certified_acc": True}, "certified_acc = True"),
             ({"certified_acc": "sixty"}, "certified_acc = 'sixty'"),
-            ({"eps": "-1"}, "eps = '-1'; it must be a number from 0"),
+            ({"eps": "-1"}, "eps = '-1'; it must be a radius of 0 or more"),
             ({"eps": "inf"}, "eps = 'inf'"),
             ({"n": 1.5}, "n = 1.5; it must be a whole number of 1 or more"),
             ({"images": 0}, "images = 0"),
@@ -139,6 +144,14 @@ class TestTexts:
         assert sorted(path.name for path in written) == names
         assert (len(entries), len(others)) == (4, 2)
 
+    def test_pages_of_threat_models_without_entries_go(self, folder: Path, tmp_path: Path) -> None:
+        out = tmp_path / "out"
+        write_leaderboard(folder, out)
+        (out / "mine.md").touch()
+        (folder / "cifar10" / "Linf" / "Mine.json").unlink()
+        write_leaderboard(folder, out)
+        assert sorted(path.name for path in out.iterdir()) == ["L2.html", "L2.md", "L2.tex", "board.yml", "mine.md"]
+
     def test_markdown(self, folder: Path, tmp_path: Path) -> None:
         put(folder, "cifar10/L2/Evil", name="a | b `c` [d](javascript:e) <b> *f*", certified_acc="1.00")
         write_leaderboard(folder, tmp_path)
@@ -161,7 +174,7 @@ class TestTexts:
     def test_board(self, folder: Path, tmp_path: Path) -> None:
         """The form is that of the board's file, read by another parser than wrote it."""
         put(folder, "cifar10/L2/Unsure", alpha=0.01, certified_acc="99.00")
-        put(folder, "cifar10/L2/Evil", name=f'{SCRIPT} "quoted": {{% raw', certified_acc="1.00")
+        put(folder, "cifar10/L2/Evil", name=f'{SCRIPT} "quoted": {{% raw 𝓐', certified_acc="1.00")
         write_leaderboard(folder, tmp_path)
         text = (tmp_path / "board.yml").read_text(encoding="utf-8")
         board = yaml.safe_load(text)
@@ -174,7 +187,8 @@ class TestTexts:
         assert [record["score"] for record in records] == ["65.10%", "50.00%", "1.00%"]
         assert records[0]["prob"] is True and records[0]["link"] == "https://a.org/x?a=1&amp;b=2"
         assert records[1]["venue"] == "ICML 2019" and "venue" not in records[0]  # a preprint on the board
-        assert "<" not in records[2]["title"] and "gaussian(sigma=0.25), n = 10000" in records[0]["comment"]
+        assert "<" not in records[2]["title"] and records[2]["title"].endswith("𝓐")
+        assert "gaussian(sigma=0.25), n = 10000" in records[0]["comment"]
         assert '# Left out, since alpha = 0.01 > 0.001: "Unsure"' in text
 
     def test_an_empty_board_is_a_list(self, tmp_path: Path) -> None:

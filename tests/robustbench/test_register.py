@@ -40,6 +40,8 @@ class TestShim:
             "rs_plugin.import_robustbench()\n"
             "import robustbench, autoattack\n"
             "from robustbench.model_zoo import model_dicts\n"
+            "from importlib.util import find_spec\n"
+            "assert find_spec('autoattack') is not None\n"
             "print(autoattack.__name__, [sum(map(len, zoo.values())) for zoo in model_dicts.values()])\n"
         )
         assert done.returncode == 0, done.stderr

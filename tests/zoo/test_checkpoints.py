@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -10,6 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
@@ -56,7 +58,9 @@ STRUCTURES: dict[str, Callable[[nn.Module], Any]] = {
 def test_cifar_networks_in_every_structure(structure: str, tmp_path: Path) -> None:
     network, path = cifar(), tmp_path / "checkpoint.pth.tar"
     torch.save(STRUCTURES[structure](network), path)
+    before = torch.get_rng_state()
     loaded = load_checkpoint(path, "mean_std")
+    assert torch.equal(torch.get_rng_state(), before)
     assert not loaded.training
     images = torch.rand(3, 3, 32, 32)
     with torch.no_grad():
@@ -261,14 +265,45 @@ class TestRefusals:
         with pytest.raises(InputError, match="is a web page, not a checkpoint"):
             load_checkpoint(path, "none")
 
-    @pytest.mark.parametrize("share", [0.0, 0.3, 0.9])
-    def test_half_a_download(self, share: float, tmp_path: Path) -> None:
+    @pytest.mark.parametrize("modern", [True, False], ids=["zip", "before torch 1.6"])
+    @pytest.mark.parametrize("share", [0.0, 0.001, 0.3, 0.9, 0.999])
+    def test_half_a_download(self, share: float, modern: bool, tmp_path: Path) -> None:
         path = tmp_path / "net.pt"
-        torch.save(prefixed(cifar(), "1."), path)
+        torch.save(prefixed(cifar(), "1."), path, _use_new_zipfile_serialization=modern)
         content = path.read_bytes()
         path.write_bytes(content[: int(share * len(content))])
-        with pytest.raises(InputError, match=r"not a whole checkpoint .*download it again|might be code"):
+        # Half of an old file is a pickle cut off, which torch reports as it does what it will not unpickle.
+        with pytest.raises(InputError, match=r"not a whole checkpoint .*download it again|which might be code"):
             load_checkpoint(path, "none")
+
+    @pytest.mark.parametrize("modern", [True, False], ids=["zip", "before torch 1.6"])
+    def test_damaged_bytes_end_in_one_of_our_errors(self, modern: bool, tmp_path: Path) -> None:
+        path = tmp_path / "net.pt"
+        torch.save({"arch": "cifar_resnet8", "state_dict": prefixed(cifar(), "1.")}, path,
+                   _use_new_zipfile_serialization=modern)  # fmt: skip
+        whole = path.read_bytes()
+        rng = np.random.default_rng(0)
+        for _ in range(60):
+            content = bytearray(whole)
+            for place in rng.integers(0, len(whole) if modern else 20_000, 8):
+                content[place] = rng.integers(0, 256)
+            path.write_bytes(content)
+            with contextlib.suppress(InputError, ModelError):
+                load_checkpoint(path, "none")
+
+    def test_files_of_before_torch_1_6(self, tmp_path: Path) -> None:
+        network, path = cifar(), tmp_path / "net.pt"
+        torch.save({"state_dict": prefixed(network, "1.")}, path, _use_new_zipfile_serialization=False)
+        images = torch.rand(2, 3, 32, 32)
+        with torch.no_grad():
+            assert torch.equal(load_checkpoint(path, "none")(images), network(images))
+
+    def test_the_normalisation_of_cifar_10_is_not_that_of_other_data(self, tmp_path: Path) -> None:
+        path = tmp_path / "net.pt"
+        torch.save(prefixed(CifarResNet(8, 100), "1."), path)
+        with pytest.raises(InputError, match=r"has 100 classes, and 'mean_std' is that of CIFAR-10; load it"):
+            load_checkpoint(path, "mean_std")
+        assert load_checkpoint(path, "none").network.fc.out_features == 100
 
     def test_no_file(self, tmp_path: Path) -> None:
         with pytest.raises(InputError, match=r"cannot read the checkpoint .*No such file"):

@@ -104,7 +104,10 @@ def test_model_reaches_its_recorded_accuracies(name: str) -> None:
     assert abs(other - card.accuracy_noise) < 5 * deviation
 
 
-@pytest.mark.skipif("RS_DATA" not in os.environ, reason="RS_DATA, where the images lie, is not set")
+IMAGES = Path(os.environ.get("RS_DATA", "/nowhere")) / "cifar10" / "cifar10_jpeg_test.zip"
+
+
+@pytest.mark.skipif(not IMAGES.is_file(), reason="RS_DATA holds no cifar10/cifar10_jpeg_test.zip")
 @pytest.mark.parametrize("name", CIFAR)
 def test_cifar_model_reaches_its_recorded_accuracies(name: str) -> None:
     """On every 10th image, with five draws; the card is about all 10 000, with twenty."""
@@ -122,6 +125,12 @@ def test_noise_costs_more_where_there_is_more() -> None:
     for family in ("gaussian", "laplace", "mixednorm"):
         small, middle, large = (_card(f"digits_{family}_{scale}").accuracy_noise for scale in SCALES)
         assert small > middle > large > 0.7
+
+
+def test_loading_leaves_the_global_generator_alone(saved: Path) -> None:
+    before = torch.get_rng_state()
+    load_base(saved)
+    assert torch.equal(torch.get_rng_state(), before)
 
 
 def test_save_and_load(saved: Path) -> None:
@@ -152,6 +161,12 @@ def test_cards_are_found_by_path(saved: Path) -> None:
             load(saved.with_suffix(".safetensors"))
     with pytest.raises(ParameterError, match=r"'mine-1\.5' is for 'digits', not 'cifar10'"):
         load_model(saved, "cifar10")
+
+
+def test_a_model_under_another_name_than_its_card_s_is_refused(saved: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(models, "_targets", {**models._targets, "other": saved})
+    with pytest.raises(ParameterError, match=r"model 'other' has a card that says 'mine-1\.5'; register it under that"):
+        list_models()
 
 
 def test_noise_without_a_rule_is_refused(saved: Path, monkeypatch: pytest.MonkeyPatch) -> None:

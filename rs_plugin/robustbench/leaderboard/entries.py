@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from rs_plugin.errors import InputError, UnknownNameError
-from rs_plugin.robustbench.model_info import read_info
+from rs_plugin.robustbench.model_info import parse_eps, read_info
 from rs_plugin.threats import Threat, parse_threat
 
 #: What certificates need to be judged by; a file without them is no certified result.
@@ -170,14 +170,20 @@ class _Reader:
             raise self.refuse(name, f"a number from {low:g} to {high:g}")
         return found
 
+    def radius(self, name: str) -> float:
+        found = parse_eps(self._info.get(name))
+        if found is None or not 0.0 <= found < math.inf:
+            raise self.refuse(name, "a radius of 0 or more, as in 0.25 or 8/255")
+        return found
+
     def whole(self, name: str, low: int) -> int:
         value = self._info.get(name)
         if isinstance(value, bool) or not isinstance(value, int) or value < low:
             raise self.refuse(name, f"a whole number of {low} or more")
         return value
 
-    def optional_whole(self, name: str) -> int | None:
-        return None if self._info.get(name) in (None, "") else self.whole(name, 0)
+    def optional_whole(self, name: str, low: int) -> int | None:
+        return None if self._info.get(name) in (None, "") else self.whole(name, low)
 
     def percentage(self, name: str, *, up: bool = False) -> Decimal:
         return self._percentage(name, self._info.get(name), up)
@@ -226,7 +232,7 @@ def _entry(info: Mapping[str, Any], path: Path, threat: Threat) -> Entry:
         title=read.text("name") or path.stem,
         dataset=path.parent.parent.name,
         threat=threat,
-        eps=read.number("eps", 0.0, 1e9),
+        eps=read.radius("eps"),
         base=read.optional_percentage("base_acc"),
         smoothed=read.percentage("clean_acc"),
         certified=read.percentage("certified_acc"),
@@ -238,12 +244,12 @@ def _entry(info: Mapping[str, Any], path: Path, threat: Threat) -> Entry:
         noise=read.text("noise"),
         method=read.text("method"),
         stopping=read.text("stopping"),
-        n0=read.optional_whole("n0"),
+        n0=read.optional_whole("n0", 1),
         n=read.whole("n", 1),
         alpha=read.number("alpha", 0.0, 1.0),
         images=read.whole("images", 1),
         subset=read.text("subset"),
-        seed=read.optional_whole("seed"),
+        seed=read.optional_whole("seed", -(2**64)),
         curve=read.curve("certified_curve"),
         link=read.text("link"),
         authors=read.text("authors"),

@@ -30,6 +30,8 @@ def write_leaderboard(
 ) -> tuple[list[Path], list[Entry], list[Path]]:
     """Write Markdown, LaTeX and an HTML page for every threat model that has entries, and the SoK board's YAML.
 
+    Files of the same names are replaced, and removed where a threat model has no entries.
+
     Args:
         info_dir: the folder that ``benchmark(..., to_disk=True)`` writes to.
         output: the folder of the files.
@@ -54,6 +56,10 @@ def write_leaderboard(
             texts[f"{threat}.tex"] = latex(group)
     texts["board.yml"] = board_yaml(entries)
     folder = Path(output)
+    for threat in THREATS:  # what an earlier call wrote of a threat model that has no entries any more
+        for suffix in ("html", "md", "tex"):
+            if f"{threat}.{suffix}" not in texts:
+                (folder / f"{threat}.{suffix}").unlink(missing_ok=True)
     for name, text in texts.items():
         write_whole(folder / name, text)
     return [folder / name for name in texts], entries, others
@@ -91,7 +97,7 @@ def board_yaml(entries: Sequence[Entry]) -> str:
     """
     lines = ["# For _data/board.yml of the SoK certified robustness board (Li, Xie & Li, IEEE S&P 2023)."]
     out = [entry for entry in entries if entry.alpha > _BOARD_ALPHA]
-    lines += [f"# Left out, since alpha = {e.alpha:g} > {_BOARD_ALPHA:g}: {json.dumps(e.name)}" for e in out]
+    lines += [f"# Left out, since alpha = {entry.alpha:g} > {_BOARD_ALPHA:g}: {_quoted(entry.name)}" for entry in out]
     groups: dict[tuple[str, str, float], list[Entry]] = {}
     for entry in entries:
         if entry.alpha <= _BOARD_ALPHA:
@@ -99,7 +105,7 @@ def board_yaml(entries: Sequence[Entry]) -> str:
     for (dataset, threat, eps), group in groups.items():
         data = _BOARD_DATASETS.get(dataset, html.escape(dataset))
         setting = rf"{data},&nbsp; {_BOARD_NORMS[threat]},&nbsp; \(\epsilon={short_eps(eps)}\)"
-        lines += [f"- setting: {json.dumps(setting)}", "  records:"]
+        lines += [f"- setting: {_quoted(setting)}", "  records:"]
         for entry in sorted(group, key=lambda e: -e.certified):
             comment = f"{entry.noise}, n = {entry.n} ({entry.stopping}), alpha = {entry.alpha:g}, {entry.images} images"
             fields = {
@@ -110,9 +116,14 @@ def board_yaml(entries: Sequence[Entry]) -> str:
                 **({"venue": html.escape(entry.venue)} if entry.venue else {}),
                 "comment": html.escape(comment),
             }
-            words = [f"{key}: {json.dumps(value)}" for key, value in fields.items()]
+            words = [f"{key}: {_quoted(value)}" for key, value in fields.items()]
             lines += [f"  - {words[0]}", *(f"    {word}" for word in words[1:])]
     return "\n".join(lines if groups else [*lines, "[]"]) + "\n"
+
+
+def _quoted(value: object) -> str:
+    """Return a value as YAML has it, which takes JSON's texts if they are not escaped into surrogates."""
+    return json.dumps(value, ensure_ascii=False)
 
 
 def _cells(rank: int, entry: Entry) -> list[str]:
