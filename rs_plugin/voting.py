@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from rs_plugin.distributions.base import SmoothingDistribution
-from rs_plugin.errors import ModelError
+from rs_plugin.errors import ModelError, UnknownNameError
 from rs_plugin.streams import CHUNK, Stream, chunk_seed
 
 _BLOCK_VALUES: Final = 1 << 20
@@ -21,6 +21,9 @@ _NOISE_VALUES: Final = 1 << 16  # smaller groups of chunks spend their time on c
 _BLOCK_ROWS: Final = 256
 
 Counts = NDArray[np.int64]
+
+#: Types that a network may compute in; all but float32 by autocast, on images in channels-last order.
+PRECISIONS: Final = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
 class DrawRange(NamedTuple):
@@ -56,6 +59,7 @@ class VoteCounter:
         image_shape: (channels, height, width).
         device: where the network and the draws live.
         rows: noisy images in one pass.
+        precision: of the network: ``"float32"``, ``"bfloat16"`` or ``"float16"``. Noise is added in float32.
     """
 
     def __init__(
@@ -66,7 +70,9 @@ class VoteCounter:
         image_shape: tuple[int, ...],
         device: torch.device,
         rows: int,
+        precision: str = "float32",
     ) -> None:
+        self._precision = precision
         self._base, self._noise, self._num_classes = base, noise, num_classes
         self._shape, self._device, self._rows = tuple(image_shape), device, rows
         self._local = threading.local()
@@ -110,7 +116,7 @@ class VoteCounter:
         answers = torch.empty(draws + clean, dtype=torch.int64, device=self._device)
         done = filled = 0
         block, noise, generator = self._buffers(flat.shape[1])
-        with torch.inference_mode(), plain_float32(self._device):
+        with torch.inference_mode(), computing_in(self._precision, self._device):
             for chunk, used in self._drawn(list(_chunks(ranges)), index, seed, noise, generator):
                 taken = 0
                 while taken < used:
@@ -129,8 +135,11 @@ class VoteCounter:
         if self._stopped.is_set():
             raise KeyboardInterrupt
         shape = (self._rows, *self._shape)
+        images = block.view(shape)
+        if self._precision != "float32" and len(shape) == 4:
+            images = self._local.images.copy_(images)
         try:
-            scores = self._base(block.view(shape))
+            scores = self._base(images)
         except Exception as error:
             reason = (str(error).splitlines() or [type(error).__name__])[0]
             raise ModelError(f"the base network failed on float32 images of shape {shape}: {reason}") from error
@@ -155,6 +164,9 @@ class VoteCounter:
             shape = (noise_rows(self._rows, dim), dim)
             self._local.noise = torch.empty(shape, dtype=torch.float32, device=self._device)
             self._local.generator = torch.Generator(device=self._device)
+            if self._precision != "float32" and len(self._shape) == 3:
+                images = torch.empty((self._rows, *self._shape), dtype=torch.float32, device=self._device)
+                self._local.images = images.to(memory_format=torch.channels_last)
         return self._local.block, self._local.noise, self._local.generator
 
 
@@ -188,9 +200,23 @@ def _chunks(ranges: list[DrawRange]) -> Iterator[tuple[Stream, int, int]]:
             yield stream, first // CHUNK, min(CHUNK, stop - first)
 
 
-def plain_float32(device: torch.device) -> torch.autocast:
-    """Return a context without autocast, which a caller may have set for his own thread."""
-    return torch.autocast(device.type if device.type == "cuda" else "cpu", enabled=False)
+def computing_in(precision: str, device: torch.device) -> torch.autocast:
+    """Return the context of a precision, whatever autocast a caller may have set for his own thread."""
+    kind = device.type if device.type == "cuda" else "cpu"
+    if precision == "float32":
+        return torch.autocast(kind, enabled=False)
+    return torch.autocast(kind, PRECISIONS[precision])
+
+
+def check_precision(precision: str) -> str:
+    """Return ``precision`` if it is the name of one.
+
+    Raises:
+        UnknownNameError: it is not.
+    """
+    if precision not in PRECISIONS:
+        raise UnknownNameError(f"unknown precision {precision!r}; known: {', '.join(PRECISIONS)}")
+    return precision
 
 
 @contextmanager

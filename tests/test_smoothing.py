@@ -14,10 +14,15 @@ from scipy import stats
 from statsmodels.stats.proportion import proportion_confint
 from torch import Tensor, nn
 
+from rs_plugin.datasets import Dataset
 from rs_plugin.distributions import Gaussian, Laplace, MixedNorm
 from rs_plugin.errors import InputError, ModelError, ParameterError, UnknownNameError
+from rs_plugin.evaluation import evaluate
+from rs_plugin.networks import CifarResNet
 from rs_plugin.outcomes import Status
+from rs_plugin.robustbench import attack_certificates
 from rs_plugin.smoothing import SmoothedClassifier
+from rs_plugin.voting import single_threaded
 from tests.evaluation.toys import SHAPE, HalfSpace, Rows, half_space_model, images_of, toy_model
 
 SIGMA = 0.25
@@ -318,3 +323,57 @@ def test_another_norm_uses_its_own_certificate() -> None:
     (outcome,) = model.certify(images_of(np.array([0.999]), SIGMA), "L1", n0=20, n=1000)
     assert outcome.prediction == 1
     assert outcome.radius == pytest.approx(-0.2 * math.log(2 * (1 - outcome.p_lower)), rel=1e-9)
+
+
+class TestPrecision:
+    """Votes of a network that computes in fewer bits are those of that network."""
+
+    def model(self, precision: str) -> SmoothedClassifier:
+        torch.manual_seed(0)
+        return SmoothedClassifier(CifarResNet(8).eval(), Gaussian(0.5), 10, precision=precision)
+
+    @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+    def test_votes_are_those_of_the_network_under_autocast(self, precision: str) -> None:
+        """Counted again by hand, from the very images that the network was given."""
+        model = self.model(precision)
+        image = torch.rand((1, 3, 32, 32), generator=torch.Generator().manual_seed(1))
+        seen: list[Tensor] = []
+
+        def note(module: nn.Module, args: tuple[Any, ...], output: Tensor) -> None:
+            if module is model.base:
+                seen.append(args[0].clone())
+
+        hook = nn.modules.module.register_module_forward_hook(note)
+        try:
+            (outcome,) = model.predict(image, n=300, alpha=0.5)
+        finally:
+            hook.remove()
+        blocks = torch.cat(seen)
+        assert blocks.dtype == torch.float32  # noise is added before anything is rounded
+        assert (blocks[:200] - image).std() == pytest.approx(0.5, rel=0.01)
+        half = precision == "bfloat16"
+        assert blocks.is_contiguous(memory_format=torch.channels_last) == half
+        with single_threaded(), torch.inference_mode(), torch.autocast("cpu", torch.bfloat16, enabled=half):
+            answers = torch.cat([model.base(block).argmax(1) for block in seen])[:300]
+            assert model.base(seen[0]).dtype == (torch.bfloat16 if half else torch.float32)
+        assert outcome.votes.tolist() == torch.bincount(answers, minlength=10).tolist()
+
+    def test_it_decides_the_key_of_a_run_and_float32_as_before(self) -> None:
+        images = torch.rand((2, 3, 32, 32), generator=torch.Generator().manual_seed(1))
+        data = Dataset("x", images, torch.tensor([0, 1]), 10, torch.arange(2))
+        runs = [evaluate(self.model(p), data, "L2", [0.1], n=100, store=None) for p in ("float32", "bfloat16")]
+        assert [run.config["autocast"] for run in runs] == ["none", "bfloat16"]
+        assert runs[0].key != runs[1].key and runs[0].config["model"] == runs[1].config["model"]
+        with pytest.raises(InputError, match=r"is of gaussian\(sigma=0.5\) in bfloat16, the model of .* in float32"):
+            attack_certificates(self.model("float32"), runs[1], data, n=10)
+
+    def test_copies_keep_it(self) -> None:
+        assert copy.deepcopy(self.model("bfloat16")).precision == "bfloat16"
+
+    def test_images_without_channels(self) -> None:
+        model = SmoothedClassifier(Rows(), Gaussian(SIGMA), 3, precision="bfloat16")
+        assert model.predict(IMAGES.flatten(1).view(3, 1, 1, 4), n=50, alpha=0.5)[0].votes.sum() == 50
+
+    def test_unknown(self) -> None:
+        with pytest.raises(UnknownNameError, match="unknown precision 'half'; known: float32, bfloat16, float16"):
+            self.model("half")

@@ -78,6 +78,9 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     parser.add_argument("--n", metavar="N", type=whole, default=1000, help="draws that bound it (default: 1000)")
     parser.add_argument("--seed", metavar="N", type=whole, default=0, help="seed of all draws (default: 0)")
     parser.add_argument("--store", metavar="FILE", default="runs.sqlite", help="vote store (default: runs.sqlite)")
+    parser.add_argument(
+        "--precision", metavar="NAME", default="float32", help="float32, bfloat16 or float16 (default: float32)"
+    )
     parser.add_argument("--device", metavar="NAME", help="cpu, cuda, ... (default: the network's own)")
     parser.add_argument("--workers", metavar="N", type=whole, help="threads on a CPU (default: torch's number)")
     parser.add_argument(
@@ -122,7 +125,7 @@ def _attacked(run: Run, model: SmoothedClassifier, data: Dataset, args: argparse
     """Attack a run's certificates, say what came of it, and return the exit code."""
     from rs_plugin.robustbench.attacks import attack_certificates
 
-    model = type(model)(model.base, model.noise, model.num_classes, bank=args.bank)
+    model = type(model)(model.base, model.noise, model.num_classes, bank=args.bank, precision=model.precision)
     threat = run.certificate.threat_model
     with ProgressBar(f"{threat} {model.noise.name} attacked", lambda: None) as progress:
         found = attack_certificates(
@@ -140,7 +143,13 @@ def _single(args: argparse.Namespace) -> list[tuple[Run, SmoothedClassifier]]:
     from rs_plugin.zoo.smoothed import smoothed
 
     threat = parse_threat(args.threat_model or "L2")
-    model = smoothed(args.model, args.noise, normalisation=args.normalisation, manifest=args.manifest)
+    model = smoothed(
+        args.model,
+        args.noise,
+        precision=args.precision,
+        normalisation=args.normalisation,
+        manifest=args.manifest,
+    )
     return [_evaluate(model, threat, args.radii or _radii_for(threat), args)]
 
 
@@ -149,8 +158,8 @@ def _comparison(args: argparse.Namespace) -> list[tuple[Run, SmoothedClassifier]
     from rs_plugin.evaluation.suite import RADII, SUITE, smoothed
     from rs_plugin.threats import parse_threat
 
-    for option in ("noise", "normalisation", "manifest"):
-        if getattr(args, option):
+    for option in ("noise", "normalisation", "manifest", "precision"):
+        if getattr(args, option) not in (None, "float32"):
             raise ParameterError(
                 f"--{option} {getattr(args, option)!r} needs --model; 'rs-plugin list' shows the models"
             )

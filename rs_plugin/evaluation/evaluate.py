@@ -353,7 +353,7 @@ def _config(
         "n": n,
         "seed": seed,
         "dtype": "float32",
-        "autocast": "none",
+        "autocast": "none" if model.precision == "float32" else model.precision,
         "device": model.device.type,
         "block": [rows, *data.image_shape],
         "stopping": stopping,

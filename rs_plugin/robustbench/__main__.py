@@ -30,7 +30,7 @@ def _run(words: Sequence[str] | None) -> int:
             None, args.device, args.batch_size, args.eps, args.log_path, args.preprocessing,
             noise=args.noise, stopping=args.stopping, n0=args.n0, n=args.n, alpha=args.alpha, seed=args.seed,
             subset=args.subset, store=args.store, info_dir=args.info_dir, radii=args.radii, attack=args.attack,
-            attack_n=args.attack_n, bank=args.bank,
+            attack_n=args.attack_n, bank=args.bank, precision=args.precision,
         )  # fmt: skip
     except (RSPluginError, OSError) as error:
         print(f"{_NAME}: error: {' '.join(str(error).split())}", file=sys.stderr)
@@ -44,12 +44,17 @@ def _model(args: argparse.Namespace) -> Any:
 
     if args.checkpoint:
         return smoothed(
-            args.checkpoint, args.noise, bank=args.bank, normalisation=args.normalisation, manifest=args.manifest
+            args.checkpoint,
+            args.noise,
+            bank=args.bank,
+            precision=args.precision,
+            normalisation=args.normalisation,
+            manifest=args.manifest,
         )
     if args.model_name in models.names() or args.model_name.endswith(".json"):
-        if args.noise:
-            return smoothed(args.model_name, args.noise, bank=args.bank)
-        return load_model(args.model_name, args.dataset, args.threat_model, bank=args.bank)
+        if not args.noise:
+            load_model(args.model_name, args.dataset, args.threat_model)  # which says whether it is for that data set
+        return smoothed(args.model_name, args.noise, bank=args.bank, precision=args.precision)
     if not args.noise:
         raise ParameterError(
             f"{args.model_name!r} is no model of this package; for one of RobustBench's give --noise, as in "
@@ -90,6 +95,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--radii", type=float, nargs="+", default=[], metavar="R", help="further radii, for the curve in the file")
     add("--attack", nargs="+", default=[], metavar="NAME", help="pgd, autoattack: for an upper bound")
     add("--attack_n", type=int, default=1000, help="fresh draws that judge what an attack proposes (default: 1000)")
+    add("--precision", default="float32", help="of the votes: float32, bfloat16 or float16 (default: float32)")
     add("--bank", type=int, default=64, help="draws of the surrogate that is attacked (default: 64)")
     add("--n_ex", type=int, help="number of images (default: all)")
     add("--subset", help="every_20th and the like")

@@ -132,6 +132,12 @@ def attack_certificates(
     indices = run.records()["index"].tolist()
     if not set(indices) <= place.keys() or dataset.collection != run.config["data_fingerprint"]:
         raise InputError(f"the images are not those of run {run.key[:12]}; pass the data set that it is of")
+    counted_in = "float32" if run.config["autocast"] == "none" else run.config["autocast"]
+    if model.precision != counted_in or str(model.noise) != run.config["noise"]:
+        raise InputError(
+            f"run {run.key[:12]} is of {run.config['noise']} in {counted_in}, the model of {model.noise} in "
+            f"{model.precision}; pass the model that was evaluated"
+        )
     certified = [pair for pair in zip(indices, run.outcomes, strict=True) if pair[1].radius > 0]
     threat, seed = run.certificate.threat_model, int(run.config["seed"])
     counter = model.counter(dataset.image_shape, n)

@@ -56,6 +56,7 @@ def benchmark(
     attack: Sequence[str] = (),
     attack_n: int = 1000,
     bank: int = 64,
+    precision: str | None = None,
     progress: Progress | None = None,
 ) -> tuple[float, float]:
     """Certify a model as ``robustbench.benchmark`` attacks one: same arguments, same order, same two numbers.
@@ -94,6 +95,7 @@ def benchmark(
             ``attacked_accuracy`` does.
         attack_n: fresh draws that judge every image an attack proposes.
         bank: draws of the surrogate that is attacked, for a plain network; a ``SmoothedClassifier`` has its own.
+        precision: of a plain network's votes, as for ``SmoothedClassifier``, which has its own.
         progress: called with (images done, images in all), of the certificates and then of the attack.
 
     Returns:
@@ -120,7 +122,7 @@ def benchmark(
         check_info(info_path(getattr(source, "name", str(source)), threat, model_name, info_dir), radius)
     if data_dir is None and source in ("cifar10", "cifar100") and not os.environ.get("RS_DATA"):
         data_dir = "./data"  # as RobustBench has it, which downloads there
-    smoothed = _smoothed(model, noise, source, data_dir, bank)
+    smoothed = _smoothed(model, noise, source, data_dir, bank, precision)
     started = time.monotonic()
     run = evaluate(
         smoothed, source, threat, [radius, *check_radii(radii)], stopping, n0, n, alpha, seed, n_examples, subset,
@@ -162,6 +164,7 @@ def _smoothed(
     dataset: str | Path | Dataset,
     data_dir: str | Path | None,
     bank: int,
+    precision: str | None,
 ) -> SmoothedClassifier:
     if isinstance(model, list | tuple):
         raise ParameterError("benchmark takes one model at a time; call it once for each")
@@ -172,13 +175,18 @@ def _smoothed(
                 f"noise = {wanted} was given, but the model is smoothed with {model.noise}; smooth its base network, "
                 f"model.base, with the noise that is meant"
             )
+        if precision not in (None, model.precision):
+            raise ParameterError(
+                f"precision = {precision!r} was given, but the model votes in {model.precision}; smooth its base "
+                f"network, model.base, with the precision that is meant"
+            )
         return model
     if not isinstance(model, nn.Module):
         raise ParameterError(f"model must be a torch.nn.Module, not {type(model).__name__}")
     if wanted is None:
         raise ParameterError(f"a plain {type(model).__name__} needs noise=, as in 'gaussian(sigma=0.25)'")
     known = dataset if isinstance(dataset, Dataset) else load_dataset(dataset, None, 1, data_dir=data_dir)
-    return SmoothedClassifier(model, wanted, known.num_classes, bank=bank)
+    return SmoothedClassifier(model, wanted, known.num_classes, bank=bank, precision=precision or "float32")
 
 
 def _report(

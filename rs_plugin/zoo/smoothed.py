@@ -61,6 +61,7 @@ def smoothed(
     noise: str | None = None,
     *,
     bank: int = 64,
+    precision: str = "float32",
     normalisation: str | None = None,
     manifest: str | Path | None = None,
 ) -> SmoothedClassifier:
@@ -71,6 +72,7 @@ def smoothed(
             ``….pth``, ``….tar``), as ``load_checkpoint`` reads it.
         noise: the noise as text; that of the training if None.
         bank: as for ``SmoothedClassifier``.
+        precision: the same.
         normalisation: of a checkpoint, as for ``load_checkpoint``.
         manifest: the same.
 
@@ -85,10 +87,13 @@ def smoothed(
             if value is not None:
                 raise ParameterError(f"{option} = {str(value)!r} is for checkpoints; model {str(name)!r} needs none")
         base, card = load_saved(card_path(name))
-        return SmoothedClassifier(base, parse_noise(noise or card.noise), card.num_classes, bank=bank)
+        return SmoothedClassifier(
+            base, parse_noise(noise or card.noise), card.num_classes, bank=bank, precision=precision
+        )
     entry = find_published(name, manifest)
     known = noise or (entry.noise if entry is not None else None)
     if known is None:
         raise ParameterError(f"the checkpoint {str(name)!r} needs a noise, as in 'gaussian(sigma=0.25)'")
     network = load_checkpoint(name, normalisation, manifest=manifest)
-    return SmoothedClassifier(network, parse_noise(known), network.network.fc.out_features, bank=bank)
+    classes = network.network.fc.out_features
+    return SmoothedClassifier(network, parse_noise(known), classes, bank=bank, precision=precision)

@@ -35,7 +35,7 @@ class Entry:
         attack: how ``attacked`` was found.
         autoattack: RobustBench's figure, of the differentiable surrogate.
         abstained: share of abstentions.
-        noise, method, stopping, n0, n, alpha, images, subset, seed: what decided the certificates.
+        noise, method, precision, stopping, n0, n, alpha, images, subset, seed: what decided the certificates.
         curve: certified accuracy at radii that rise.
         link, authors, venue, architecture, footnote: as RobustBench has them.
         additional_data: whether the training used more than the data set's images.
@@ -59,6 +59,7 @@ class Entry:
     abstained: Decimal | None
     noise: str
     method: str
+    precision: str
     stopping: str
     n0: int | None
     n: int
@@ -243,6 +244,7 @@ def _entry(info: Mapping[str, Any], path: Path, threat: Threat) -> Entry:
         abstained=read.optional_percentage("abstained"),
         noise=read.text("noise"),
         method=read.text("method"),
+        precision=read.text("precision") or "float32",
         stopping=read.text("stopping"),
         n0=read.optional_whole("n0", 1),
         n=read.whole("n", 1),
