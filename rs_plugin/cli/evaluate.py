@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 import textwrap
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rs_plugin.cli.options import (
@@ -103,6 +104,7 @@ def run(args: argparse.Namespace) -> int:
         from rs_plugin.smoothing import check_draws, check_whole
 
         check_attacks(args.attack)
+        check_whole("attack-n", args.attack_n)
         check_draws(1, args.attack_n)
         check_whole("bank", args.bank)
     found = _single(args) if args.model else _comparison(args)
@@ -139,10 +141,20 @@ def _attacked(run: Run, model: SmoothedClassifier, data: Dataset, args: argparse
 
 
 def _single(args: argparse.Namespace) -> list[tuple[Run, SmoothedClassifier]]:
+    from rs_plugin.datasets import datasets
     from rs_plugin.threats import parse_threat
-    from rs_plugin.zoo.smoothed import smoothed
+    from rs_plugin.zoo import load_card
+    from rs_plugin.zoo.models import card_path
+    from rs_plugin.zoo.smoothed import CHECKPOINTS, serves, smoothed
 
     threat = parse_threat(args.threat_model or "L2")
+    if Path(args.model).suffix not in CHECKPOINTS:
+        card = load_card(card_path(args.model))
+        if args.dataset in datasets.names() and not serves(card, args.dataset):
+            print(
+                f"rs-plugin: warning: {card.name!r} was trained for {card.dataset!r}, not for {args.dataset!r}",
+                file=sys.stderr,
+            )
     model = smoothed(
         args.model,
         args.noise,

@@ -51,7 +51,7 @@ def run(args: argparse.Namespace) -> int:
             return 0
         width = max(len(entry.name) for entry in entries)
         for entry in entries:
-            print(f"{entry.name.ljust(width)}  {entry.noise or entry.dataset}")
+            print(f"{entry.name.ljust(width)}  {entry.dataset:17}  {entry.noise or ''}".rstrip())
         return 0
     folder = output_folder(args.output)
     with tqdm(unit="B", unit_scale=True, file=sys.stderr, disable=not sys.stderr.isatty()) as bar:

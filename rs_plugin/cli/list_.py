@@ -38,8 +38,9 @@ def run(args: argparse.Namespace) -> int:
         content = {"models": [c.to_dict() for c in cards], "noise": families, "datasets": datasets.names()}
         print(json.dumps(content, indent=1))
         return 0
-    print("Models: base networks, accuracy in % held out, clean and under their noise,\nrounded down")
+    print("Models: base networks, accuracy in % held out, rounded down")
     width = max(len(card.name) for card in cards)
+    print(f"  {'':{width}} {'clean':>5} {'noisy':>5}  noise")
     for card in cards:
         clean, noisy = percent(card.accuracy_clean), percent(card.accuracy_noise)
         print(f"  {card.name:{width}} {clean:>5} {noisy:>5}  {card.noise}")

@@ -91,7 +91,12 @@ def real(text: str) -> float:
 
 def add_output_options(parser: argparse.ArgumentParser) -> None:
     """Add where results go."""
-    parser.add_argument("--output", metavar="DIR", default="results", help="folder of the files (default: results)")
+    parser.add_argument(
+        "--output",
+        metavar="DIR",
+        default="results",
+        help="folder of the files, which replace those of an earlier run (default: results)",
+    )
     parser.add_argument("--json", action="store_true", help="print the result as JSON on standard output, no table")
 
 

@@ -177,7 +177,7 @@ def _checked_step(subset: str | None, n_examples: int | None) -> int:
 def _collection(name: str | Path, data_dir: str | Path | None, preprocessing: Any) -> Collection:
     options = {"data_dir": data_dir, "preprocessing": preprocessing}
     given = {key: value for key, value in options.items() if value is not None}
-    if _is_path(name):
+    if _is_path(name) or (str(name) not in datasets.names() and Path(name).is_dir()):
         from rs_plugin.datasets.files import ImageFiles
 
         if data_dir is not None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import difflib
 import sys
 import warnings
 from collections.abc import Sequence
@@ -51,14 +52,16 @@ def _model(args: argparse.Namespace) -> Any:
             normalisation=args.normalisation,
             manifest=args.manifest,
         )
-    if args.model_name in models.names() or args.model_name.endswith(".json"):
+    names = models.names()
+    if args.model_name in {*names, *(name.replace(".", "_") for name in names)} or args.model_name.endswith(".json"):
         if not args.noise:
             load_model(args.model_name, args.dataset, args.threat_model)  # which says whether it is for that data set
         return smoothed(args.model_name, args.noise, bank=args.bank, precision=args.precision)
     if not args.noise:
+        close = difflib.get_close_matches(args.model_name, names, n=1)
         raise ParameterError(
             f"{args.model_name!r} is no model of this package; for one of RobustBench's give --noise, as in "
-            f"'gaussian(sigma=0.25)'"
+            f"'gaussian(sigma=0.25)'" + (f". Did you mean {close[0]!r}?" if close else "")
         )
     from rs_plugin.robustbench.shim import import_robustbench
 

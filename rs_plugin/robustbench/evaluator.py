@@ -21,7 +21,7 @@ from rs_plugin.report.tables import percent
 from rs_plugin.robustbench.attacks import AttackedAccuracy, attacked_accuracy
 from rs_plugin.robustbench.model_info import DECIMALS, check_info, info_path, write_info
 from rs_plugin.robustbench.proposals import check_attacks
-from rs_plugin.smoothing import SmoothedClassifier, check_draws
+from rs_plugin.smoothing import SmoothedClassifier, check_draws, check_whole
 from rs_plugin.threats import check_radius, parse_threat
 
 
@@ -112,6 +112,7 @@ def benchmark(
         if value is not None:
             raise ParameterError(f"{name} = {value!r} means nothing to a certificate; leave it out")
     attacks = check_attacks(attack) if attack else ()
+    check_whole("attack_n", attack_n)
     check_draws(1, attack_n)
     source: str | Path | Dataset = _text(dataset)
     if to_disk and model_name is None:

@@ -121,15 +121,17 @@ def _content(path: Path) -> Any:
         with path.open("rb") as file:
             head = file.read(64).lstrip()
     except OSError as error:
-        raise InputError(f"cannot read the checkpoint {str(path)!r}: {error.strerror}") from error
+        raise InputError(f"cannot read the checkpoint {str(path)!r} ({error.strerror}); give its path") from error
     if head.startswith(b"<"):
         raise InputError(f"{str(path)!r} is a web page, not a checkpoint; fetch the file by a browser")
     try:
         return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
-        reason = (str(error).splitlines() or [""])[0]
+        named = re.search(r"GLOBAL (\S+)", str(error))  # torch's own text goes on to say how to run it all the same
+        what = f", {named[1]} for instance" if named else ""
         raise InputError(
-            f"{str(path)!r} holds more than tensors and plain values, which might be code, and is refused ({reason})"
+            f"{str(path)!r} holds more than tensors and plain values{what}, which might be code, and is refused; ask "
+            f"for a file of tensors alone"
         ) from error
     except Exception as error:  # what torch.load raises for a damaged file has no common base
         reason = (str(error).splitlines() or [type(error).__name__])[0]

@@ -55,7 +55,8 @@ def load_card(path: str | Path) -> ModelCard:
     try:
         text = Path(path).read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        raise ParameterError(f"cannot read the model card {path}: {error}") from None
+        reason = getattr(error, "strerror", None) or error
+        raise ParameterError(f"cannot read the model card {path} ({reason}); give the path of a card") from None
     return ModelCard.from_json(text, str(path))
 
 

@@ -56,7 +56,7 @@ def load_base(name: str | Path) -> nn.Module:
 
 
 def card_path(name: str | Path) -> Path:
-    """Return the path of a model's card, from its name or from that path.
+    """Return the path of a model's card, from its name, in which ``_`` may stand for every dot, or from that path.
 
     Raises:
         UnknownNameError: no model has that name.
@@ -65,4 +65,10 @@ def card_path(name: str | Path) -> Path:
     path = Path(name)
     if path.suffix == ".safetensors":
         raise ParameterError(f"model {str(name)!r} is a file of weights; give the card (.json) beside it")
-    return path if path.suffix == ".json" else models.get(str(name))
+    if path.suffix == ".json":
+        return path
+    names = models.names()
+    if str(name) not in names:  # RobustBench's way to write it, in which timm allows no dots
+        alike = [known for known in names if known.replace(".", "_") == str(name)]
+        name = alike[0] if len(alike) == 1 else name
+    return models.get(str(name))

@@ -205,6 +205,25 @@ class TestOthers:
         assert content["runs"][0]["key"] == run["key"]
 
 
+class TestModelsAndDataApart:
+    def test_a_model_of_other_data_gets_a_warning(self, cli: Cli) -> None:
+        words = ["evaluate", "--model", "cifar10_jpeg_gaussian_0.25", "--n-examples", "1", "--n0", "5", "--n", "20"]
+        code, _, err = cli(*words, "--radii", "0.01", "--dataset", "digits")
+        assert code == 0
+        assert "'cifar10_jpeg_gaussian_0.25' was trained for 'cifar10_jpeg', not for 'digits'" in err
+        assert "was trained for" not in cli("evaluate", *TINY)[2]
+
+    def test_robustbenchs_way_to_write_a_name(self, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        words = ["--model_name", "digits_gaussian_0_25", "--dataset", "digits", "--threat_model", "L2", "--eps", "0.1"]
+        words += ["--n_ex", "2", "--n", "200", "--store", str(tmp_path / "runs.sqlite")]
+        assert benchmark_main(words) == 0
+        assert benchmark_main(["--model_name", "digits_gausian_0.25", "--eps", "0.1"]) == 2
+        err = capsys.readouterr().err
+        assert "Did you mean 'digits_gaussian_0.25'?" in err and err.count("\n") == 1
+        assert benchmark_main([]) == 2
+        assert capsys.readouterr().err.count("\n") == 1
+
+
 class TestLeaderboard:
     def test_from_a_benchmark_to_a_page(self, cli: Cli, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
         words = ["--model_name", "digits_gaussian_0.25", "--dataset", "digits", "--threat_model", "L2", "--eps", "0.2"]
@@ -274,7 +293,7 @@ class TestCheckpoints:
 
     def test_attacks_are_checked_before_any_work(self, cli: Cli, tmp_path: Path) -> None:
         refused(cli("evaluate", *TINY, "--attack", "fgsm"), "unknown attack 'fgsm'; known: pgd, autoattack")
-        refused(cli("evaluate", *TINY, "--attack", "pgd", "--attack-n", "0"), "n must be")
+        refused(cli("evaluate", *TINY, "--attack", "pgd", "--attack-n", "0"), "attack-n must be")
         refused(cli("evaluate", *TINY, "--attack", "pgd", "--bank", "0"), "bank must be")
         assert not (tmp_path / "runs.sqlite").exists()
 

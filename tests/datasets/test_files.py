@@ -8,6 +8,7 @@ import json
 import os
 import pickle
 import zipfile
+from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -193,6 +194,19 @@ class TestRefusals:
         with pytest.raises(ParameterError, match="choose fewer"):
             load_dataset(folder)
 
+    def test_a_folder_beside_one_by_its_plain_name(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.chdir(folder.parent)
+        assert len(load_dataset(folder.name)) == len(load_dataset(folder))
+        folder.rename("digits")  # a registered name goes first
+        assert load_dataset("digits", n_examples=1).source != "digits" and load_dataset("digits").num_classes == 10
+
+    def test_functions_are_told_apart_by_what_they_do(self, folder: Path) -> None:
+        def made(factor: float) -> Callable[[Image.Image], torch.Tensor]:
+            return lambda image: factor * transforms.functional.to_tensor(image)
+
+        first, second, third = (load_dataset(folder, preprocessing=made(f)).collection for f in (1.0, 0.9, 1.0))
+        assert first == third != second
+
     def test_options_that_mean_nothing(self, folder: Path) -> None:
         with pytest.raises(ParameterError, match="'digits' takes no data_dir"):
             load_dataset("digits", data_dir=folder)
@@ -261,7 +275,7 @@ class TestCifar:
 
         monkeypatch.setattr(tv.CIFAR10, "download", fail)
         monkeypatch.delenv("RS_DATA", raising=False)
-        with pytest.raises(InputError, match="RS_DATA is not set; pass data_dir=DIR to download it there"):
+        with pytest.raises(InputError, match=r"RS_DATA is not set; pass data_dir .--data-dir. to download it there"):
             load_dataset("cifar10")
         monkeypatch.setenv("RS_DATA", str(tmp_path))
         with pytest.raises(InputError, match="is not where RS_DATA points"):

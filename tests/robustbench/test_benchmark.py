@@ -99,7 +99,7 @@ class TestCall:
         ({"batch_size": 0}, ParameterError, "batch_size must be a positive whole number, not 0"),
         ({"n_examples": 13}, ParameterError, "n_examples"),
         ({"attack": ["fgsm"]}, UnknownNameError, "unknown attack 'fgsm'"),
-        ({"attack": ["pgd"], "attack_n": 0}, ParameterError, "n must be"),
+        ({"attack": ["pgd"], "attack_n": 0}, ParameterError, "attack_n must be"),
         ({"radii": [-1.0]}, ParameterError, "radi"),
         ({"model": nn.Flatten()}, ParameterError, "a plain Flatten needs noise="),
         ({"model": [nn.Flatten()]}, ParameterError, "one model at a time"),

@@ -306,7 +306,7 @@ class TestRefusals:
         assert load_checkpoint(path, "none").network.fc.out_features == 100
 
     def test_no_file(self, tmp_path: Path) -> None:
-        with pytest.raises(InputError, match=r"cannot read the checkpoint .*No such file"):
+        with pytest.raises(InputError, match=r"cannot read the checkpoint .*No such file .*; give its path"):
             load_checkpoint(tmp_path / "none.pt", "none")
 
     @pytest.mark.parametrize("content", [[1, 2], {"state_dict": 3}, {"state_dict": {1: torch.zeros(1)}}])

@@ -153,6 +153,12 @@ def test_tampered_weights_are_refused(saved: Path) -> None:
     assert len(str(caught.value)) < 200 and "\n" not in str(caught.value)
 
 
+def test_a_dot_may_be_written_as_robustbench_writes_it() -> None:
+    assert weights_bytes(load_base("digits_gaussian_0_25")) == weights_bytes(load_base("digits_gaussian_0.25"))
+    with pytest.raises(UnknownNameError, match=r"Did you mean 'digits_gaussian_0\.25'"):
+        load_base("digits_gaussian_0-25")
+
+
 def test_cards_are_found_by_path(saved: Path) -> None:
     for path in (saved, str(saved)):
         assert weights_bytes(load_model(path).base) == weights_bytes(load_base(saved))
