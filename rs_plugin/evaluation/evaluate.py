@@ -15,7 +15,7 @@ from torch import Tensor
 
 from rs_plugin.datasets import Dataset, choose, load_dataset
 from rs_plugin.distributions.base import SAMPLER_VERSION
-from rs_plugin.errors import InputError, ParameterError, UncertifiableRadiusWarning, UnknownNameError
+from rs_plugin.errors import InputError, ParameterError, StoreError, UncertifiableRadiusWarning, UnknownNameError
 from rs_plugin.estimation import (
     check_alpha,
     exceeds,
@@ -26,7 +26,7 @@ from rs_plugin.estimation import (
 )
 from rs_plugin.evaluation.fingerprint import model_fingerprint, noise_fingerprint, run_key
 from rs_plugin.evaluation.results import Run
-from rs_plugin.evaluation.store import SCHEMA_VERSION, ImageVotes, VoteStore
+from rs_plugin.evaluation.store import SCHEMA_VERSION, ImageVotes, VoteStore, image_digest
 from rs_plugin.smoothing import SmoothedClassifier, budgeted_certificate, check_draws, check_seed, check_whole
 from rs_plugin.streams import CHUNK, Stream
 from rs_plugin.threats import parse_threat
@@ -39,6 +39,7 @@ _DEVICES: Final = ("cpu", "cuda")
 _COMMIT_SECONDS: Final = 0.5
 _GROWTH: Final = 1.25  # of the number of draws between looks
 _PREDICTION_SHARE: Final = 30
+_RECOUNTED: Final = 16  # images whose stored votes are checked at every reuse
 
 
 def evaluate(
@@ -139,6 +140,7 @@ def evaluate(
         todo = [i for i, index in enumerate(data.indices.tolist()) if index not in done]
         thresholds = required if stopping == "anytime" else None
         work = _Work(data, counter, n0, n, seed, thresholds, prediction_draws, budget.votes)
+        work.check(done, f"run {key[:12]} of {str(store)!r}")
         _count(work, todo, len(data), workers, model.device, votes, key, progress)
         stored = votes.votes(key)
     wanted = [stored[index] for index in data.indices.tolist()]
@@ -243,7 +245,40 @@ class _Work:
             base, (selection,) = self._counter.count_with_base(image, index, self._seed, [selection_draws])
             votes = self._until_decided(image, index, int(select_class(selection)))
         label = int(self._data.labels[position])
-        return ImageVotes(index, label, base, selection, votes, time.perf_counter() - start)
+        seconds = time.perf_counter() - start
+        return ImageVotes(index, label, base, selection, votes, seconds, image_digest(image, label))
+
+    def check(self, stored: dict[int, ImageVotes], where: str) -> None:
+        """Refuse stored votes that are of other images, or not of this network.
+
+        The key of a run describes its network as far as a description goes. What it computes with may lie beyond that,
+        in a module that was edited for instance; so the draws that chose the class are made again for some of the
+        images, other ones at every call, and must fall as they did, but for rounding on another machine.
+
+        Raises:
+            StoreError: they are.
+        """
+        remedy = "use another store"
+        positions = [i for i, index in enumerate(self._data.indices.tolist()) if index in stored]
+        for position in positions:
+            index, label = int(self._data.indices[position]), int(self._data.labels[position])
+            if stored[index].digest != image_digest(self._data.images[position], label):
+                raise StoreError(
+                    f"{where} has votes of another image, or label, at index {index}: the data were changed since; "
+                    f"{remedy}"
+                )
+        chosen = np.random.default_rng().permutation(positions)[:_RECOUNTED]
+        with single_threaded():
+            for position in chosen.tolist():
+                index = int(self._data.indices[position])
+                ranges = [DrawRange(Stream.SELECTION, 0, self._n0)]
+                _, (again,) = self._counter.count_with_base(self._data.images[position], index, self._seed, ranges)
+                moved = int(np.abs(again - stored[index].selection).sum()) // 2
+                if moved > 1 + self._n0 // 50:
+                    raise StoreError(
+                        f"{where} has votes that are not this network's: {moved} of {self._n0} draws fall otherwise "
+                        f"now for image {index}; something that it computes with was changed since; {remedy}"
+                    )
 
     def stop(self) -> None:
         """Make all counting end at its next block."""

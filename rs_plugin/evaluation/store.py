@@ -6,6 +6,7 @@ written in a transaction, so a process may be killed at any moment; what was com
 
 from __future__ import annotations
 
+import hashlib
 import json
 import sqlite3
 import time
@@ -16,11 +17,12 @@ from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
+from torch import Tensor
 
 from rs_plugin.errors import StoreError, UnknownNameError
 from rs_plugin.voting import Counts
 
-SCHEMA_VERSION: Final = 1
+SCHEMA_VERSION: Final = 2
 _APPLICATION_ID: Final = 0x52535047  # "RSPG"
 _LOCK_SECONDS: Final = 10.0
 
@@ -28,7 +30,8 @@ _SCHEMA: Final = f"""
 CREATE TABLE runs (key TEXT PRIMARY KEY, config TEXT NOT NULL, created REAL NOT NULL);
 CREATE TABLE votes (
     run TEXT NOT NULL REFERENCES runs(key), image INTEGER NOT NULL, label INTEGER NOT NULL, base INTEGER NOT NULL,
-    selection TEXT NOT NULL, counts TEXT NOT NULL, seconds REAL NOT NULL, PRIMARY KEY (run, image)
+    selection TEXT NOT NULL, counts TEXT NOT NULL, seconds REAL NOT NULL, digest TEXT NOT NULL,
+    PRIMARY KEY (run, image)
 ) WITHOUT ROWID;
 PRAGMA application_id = {_APPLICATION_ID};
 PRAGMA user_version = {SCHEMA_VERSION};
@@ -46,6 +49,7 @@ class ImageVotes:
         selection: counts of the draws that choose the class, shape (classes,).
         counts: counts of the draws that bound it, shape (classes,).
         seconds: time spent on it.
+        digest: of the image and its label, as ``image_digest`` has it.
     """
 
     index: int
@@ -54,6 +58,13 @@ class ImageVotes:
     selection: Counts
     counts: Counts
     seconds: float
+    digest: str
+
+
+def image_digest(image: Tensor, label: int) -> str:
+    """Return a hash of an image's values and its label, by which its votes are known to be its own."""
+    values = image.detach().cpu().contiguous().numpy().astype("<f4", copy=False)
+    return hashlib.sha256(f"{values.shape} {label} ".encode() + values.tobytes()).hexdigest()[:32]
 
 
 class VoteStore:
@@ -100,12 +111,15 @@ class VoteStore:
     def add_votes(self, key: str, rows: Iterable[ImageVotes]) -> None:
         """Store the votes of images of a run, all or none; an image that is there already is left as it is."""
         values = [
-            (key, r.index, r.label, r.base, json.dumps(r.selection.tolist()), json.dumps(r.counts.tolist()), r.seconds)
+            (
+                key, r.index, r.label, r.base,
+                json.dumps(r.selection.tolist()), json.dumps(r.counts.tolist()), r.seconds, r.digest,
+            )
             for r in rows
-        ]
+        ]  # fmt: skip
         with self._transaction("write to"):
             self._connection.executemany(
-                "INSERT INTO votes VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING", values
+                "INSERT INTO votes VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING", values
             )
 
     def votes(self, key: str) -> dict[int, ImageVotes]:
@@ -116,7 +130,8 @@ class VoteStore:
         """
         with self._explained("read"):
             rows = self._connection.execute(
-                "SELECT image, label, base, selection, counts, seconds FROM votes WHERE run = ? ORDER BY image", (key,)
+                "SELECT image, label, base, selection, counts, seconds, digest FROM votes WHERE run = ? ORDER BY image",
+                (key,),
             ).fetchall()
         config = self.config(key) if rows else {}
         return {int(row[0]): self._parsed(row, config) for row in rows}
@@ -235,4 +250,4 @@ class VoteStore:
                 f"the vote store {self._name} holds votes for image {row[0]} that do not add up to its run's draws; "
                 f"move the file away and run again"
             )
-        return ImageVotes(index, label, base, selection, counts, seconds)
+        return ImageVotes(index, label, base, selection, counts, seconds, str(row[6]))

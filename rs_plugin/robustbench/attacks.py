@@ -19,6 +19,7 @@ from rs_plugin.datasets import Dataset
 from rs_plugin.errors import InputError
 from rs_plugin.estimation import check_alpha, clopper_pearson_upper
 from rs_plugin.evaluation import Run
+from rs_plugin.evaluation.fingerprint import model_fingerprint
 from rs_plugin.outcomes import predicted
 from rs_plugin.robustbench.proposals import STEPS, Perturbed, check_attacks, propose
 from rs_plugin.smoothing import SmoothedClassifier, check_draws, check_seed, check_whole
@@ -132,6 +133,9 @@ def attack_certificates(
     indices = run.records()["index"].tolist()
     if not set(indices) <= place.keys() or dataset.collection != run.config["data_fingerprint"]:
         raise InputError(f"the images are not those of run {run.key[:12]}; pass the data set that it is of")
+    first = dataset.images[place[int(run.config["first_image"])]] if run.config["first_image"] in place else None
+    if first is not None and model_fingerprint(model.base, model.noise, first, model.device) != run.config["model"]:
+        raise InputError(f"the model is not the one that run {run.key[:12]} is of; pass the one that was evaluated")
     counted_in = "float32" if run.config["autocast"] == "none" else run.config["autocast"]
     if model.precision != counted_in or str(model.noise) != run.config["noise"]:
         raise InputError(

@@ -17,7 +17,7 @@ from rs_plugin.distributions import SmoothingDistribution, parse_noise
 from rs_plugin.errors import ParameterError
 from rs_plugin.evaluation import Run, evaluate
 from rs_plugin.evaluation.evaluate import Progress, check_radii, chosen_images
-from rs_plugin.report.tables import percent
+from rs_plugin.report.tables import percent, short_radius
 from rs_plugin.robustbench.attacks import AttackedAccuracy, attacked_accuracy
 from rs_plugin.robustbench.model_info import DECIMALS, check_info, info_path, write_info
 from rs_plugin.robustbench.proposals import check_attacks
@@ -119,11 +119,12 @@ def benchmark(
         raise ParameterError("to_disk=True needs model_name, which names the file")
     if model_name is not None:
         info_path("dataset", threat, model_name, info_dir)  # a name that cannot be is refused before any work
-    if to_disk and model_name is not None:
-        check_info(info_path(getattr(source, "name", str(source)), threat, model_name, info_dir), radius)
     if data_dir is None and source in ("cifar10", "cifar100") and not os.environ.get("RS_DATA"):
         data_dir = "./data"  # as RobustBench has it, which downloads there
     smoothed = _smoothed(model, noise, source, data_dir, bank, precision)
+    if to_disk and model_name is not None:
+        path = info_path(getattr(source, "name", str(source)), threat, model_name, info_dir)
+        check_info(path, radius, str(smoothed.noise))
     started = time.monotonic()
     run = evaluate(
         smoothed, source, threat, [radius, *check_radii(radii)], stopping, n0, n, alpha, seed, n_examples, subset,
@@ -197,7 +198,7 @@ def _report(
     details = [
         f"Clean: the smoothed classifier's, abstentions ({percent(run.abstention_rate, DECIMALS)}%) are errors; "
         f"its base network alone, without noise: {percent(run.base_accuracy, DECIMALS)}%.",
-        f"Certified: {certificate.threat_model}, eps = {eps:g}; {certificate.noise}, {certificate.method}; "
+        f"Certified: {certificate.threat_model}, eps = {short_radius(eps)}; {certificate.noise}, {certificate.method}; "
         f"alpha = {run.alpha:g} an image.",
         f"{len(run.outcomes)} images of {run.dataset}, {run.draws / len(run.outcomes):.0f} draws an image "
         f"({run.config['stopping']}, n = {run.config['n']}), {seconds:.1f} s.",

@@ -51,8 +51,8 @@ def info_path(dataset: str, threat: str, name: str, folder: str | Path = "model_
     return Path(folder) / dataset / threat / f"{check_name(name)}.json"
 
 
-def check_info(path: Path, eps: float) -> None:
-    """Raise InputError if the file at ``path`` has a figure of AutoAttack's at another radius, which would look right.
+def check_info(path: Path, eps: float, noise: str) -> None:
+    """Raise InputError if the file has a figure of AutoAttack's at another radius or noise, which would look right.
 
     Nothing is done if there is no file.
     """
@@ -60,6 +60,11 @@ def check_info(path: Path, eps: float) -> None:
         return
     known = read_info(path)
     before = known.get("eps")
+    if known.get("autoattack_acc") and known.get("noise") not in (None, "", noise):
+        raise InputError(
+            f"{str(path)!r} has autoattack_acc = {known['autoattack_acc']!r} beside {known['noise']}, not {noise}; "
+            f"remove that field, or choose another model_name"
+        )
     if known.get("autoattack_acc") and before not in (None, "") and parse_eps(before) != float(eps):
         raise InputError(
             f"{str(path)!r} has autoattack_acc = {known['autoattack_acc']!r} at eps = {before!r}, not {eps!r}; remove "
@@ -100,7 +105,7 @@ def write_info(
         InputError: there is a file that is not of this kind; it is left alone.
     """
     path = info_path(run.dataset, run.certificate.threat_model, name, folder)
-    check_info(path, eps)
+    check_info(path, eps, str(run.certificate.noise))
     known = read_info(path) if path.exists() else {"dataset": run.dataset}
     known = {key: value for key, value in known.items() if key not in ("attacked_acc", "attack")}
     table = run.table()

@@ -81,11 +81,18 @@ def load_checkpoint(
     if normalisation is not None and normalisation not in NORMALISATIONS:
         raise UnknownNameError(f"unknown normalisation {normalisation!r}; known: {', '.join(NORMALISATIONS)}")
     entry = find_published(path, manifest)
-    state, own = _network_state(_content(Path(path)), path)
+    content = _content(Path(path))
+    state, own = _network_state(content, path)
     with torch.random.fork_rng(devices=[]):  # initialisation draws from the global generator, in vain here
         network, family = _built(state, path)
     classes = len(state["fc.bias"])
-    if normalisation is None and entry is not None:
+    _check_architecture(content, network, path)
+    if entry is not None and entry.normalisation is not None:
+        if normalisation not in (None, entry.normalisation):
+            raise InputError(
+                f"{str(path)!r} is {entry.name!r} of the manifest, which normalises by {entry.normalisation!r}, not by "
+                f"{normalisation!r}"
+            )
         normalisation = entry.normalisation
     if own is not None:
         if normalisation is not None and not _agree(own, NORMALISATIONS[normalisation][family]):
@@ -197,6 +204,22 @@ def _built(state: dict[str, Tensor], path: str | Path) -> tuple[nn.Module, int]:
         reason = " ".join(str(error).split())[:200]
         raise ModelError(f"{str(path)!r} does not fit the architecture that its blocks say: {reason}") from error
     return network.eval(), family
+
+
+def _check_architecture(content: Any, network: nn.Module, path: str | Path) -> None:
+    """Refuse a file whose own word for its architecture is not for what its blocks were found to be."""
+    said = content.get("arch") if isinstance(content, Mapping) else None
+    if not isinstance(said, str):
+        return
+    blocks = [len(getattr(network, f"layer{stage}", ())) for stage in (1, 2, 3, 4)]
+    if isinstance(network, CifarResNet):
+        found = f"cifar_resnet{6 * blocks[0] + 2}"
+    elif isinstance(network, WideResNet):
+        return  # whose files do not say
+    else:
+        found = _STAGES[tuple(blocks), type(network.layer1[0]).__name__ == "Bottleneck"]  # type: ignore[index]
+    if said != found:
+        raise ModelError(f"{str(path)!r} says that it holds {said!r}, but its parameters are those of {found!r}")
 
 
 def _blocks(state: Mapping[str, Tensor], stage: str) -> tuple[int, ...]:

@@ -89,8 +89,11 @@ def _receive(
     with urllib.request.urlopen(request, timeout=_TIMEOUT) as answer:
         if "text/html" in (answer.headers.get("Content-Type") or ""):
             raise InputError(f"{address} answers with a web page, not with the file; {by_hand}")
-        if answer.status != 206:
+        if answer.status != 206 or not (answer.headers.get("Content-Range") or "").startswith(f"bytes {done}-"):
+            if answer.status == 206:
+                raise InputError(f"{address} sends another part than the one that was asked for; {by_hand}")
             done = 0
+            part.write_bytes(b"")  # before the label says that what is there is of this file
         length = answer.headers.get("Content-Length")
         if length is None and not summed:
             raise InputError(f"{address} does not say how long the file is, so half of it would look whole; {by_hand}")
@@ -104,7 +107,9 @@ def _receive(
                 done += len(block)
                 if progress is not None:
                     progress(done, total)
-    if total is not None and done < total:
+    if total is not None and part.stat().st_size > total:
+        raise InputError(f"{str(part)!r} has become longer than the file, by another call perhaps; remove it")
+    if total is not None and part.stat().st_size < total:
         raise InputError(f"{address} broke off after {done} of {total} bytes; the same call goes on from there")
 
 

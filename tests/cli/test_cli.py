@@ -269,7 +269,7 @@ class TestCheckpoints:
                 pixels = (255 * torch.rand(32, 32, 3)).byte().numpy()
                 Image.fromarray(pixels).save(tmp_path / "data" / label / f"{number}.png")
         state = {f"1.{key}": value for key, value in CifarResNet(8, 2).state_dict().items()}
-        torch.save({"arch": "cifar_resnet110", "state_dict": state}, tmp_path / "net.pth.tar")
+        torch.save({"arch": "cifar_resnet8", "state_dict": state}, tmp_path / "net.pth.tar")
         return str(tmp_path / "data")
 
     def test_evaluate(self, cli: Cli, data: str, tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
 from types import SimpleNamespace
@@ -27,6 +27,7 @@ from torch.nn.modules.module import register_module_forward_hook, register_modul
 from torchvision import transforms
 
 import rs_plugin
+from rs_plugin.datasets import Dataset
 from rs_plugin.distributions import Gaussian, MixedNorm, SmoothingDistribution, distributions
 from rs_plugin.errors import (
     InputError,
@@ -45,6 +46,7 @@ from rs_plugin.voting import VoteCounter
 from rs_plugin.zoo.smoothed import load_model
 from tests.evaluation.toys import (
     SHAPE,
+    HalfSpace,
     Rows,
     half_space_model,
     half_space_probability,
@@ -194,7 +196,8 @@ class TestReuse:
         counting.remove()
         assert votes_of(again) == votes_of(first)
         assert [r.seconds for r in again._votes] == [r.seconds for r in first._votes]
-        assert len(passes) == 2  # the check of its answer and the fingerprint
+        # The check of its answer, the fingerprint, and the selection draws of all six images, made again.
+        assert len(passes) == 2 + 6
 
     def test_votes_of_fixed_runs_serve_every_threat_radius_and_alpha(
         self, tmp_path: Path, request: pytest.FixtureRequest
@@ -202,6 +205,8 @@ class TestReuse:
         path = tmp_path / "votes.sqlite"
         first = small(store=path)
         request.getfixturevalue("no_counting")
+        module = sys.modules["rs_plugin.evaluation.evaluate"]  # whose name the function hides
+        request.getfixturevalue("monkeypatch").setattr(module, "_RECOUNTED", 0)
         for changes in (
             {"threat_model": "Linf", "radii": [0.01]},
             {"radii": [0.0, 0.2, 0.3]},
@@ -279,6 +284,65 @@ class TestReuse:
     def test_numpy_integers_are_the_same_as_pythons(self) -> None:
         plain = small(seed=3)
         assert small(seed=np.int64(3), n=np.int64(150), n0=np.int32(20)).key == plain.key
+
+
+#: What ``ReadsElsewhere`` computes with, which no description of the network reaches.
+ELSEWHERE = {"shift": 0.0}
+lookup = functools.lru_cache(maxsize=None)(lambda: ELSEWHERE["shift"])
+
+
+class ReadsElsewhere(torch.nn.Module):
+    """A half-space whose threshold lies in a function's cache."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        bright = x.flatten(1).sum(1) > 2.0 + lookup()
+        return torch.nn.functional.one_hot(bright.long(), 2).float()
+
+
+class TestStoredVotesOfOthers:
+    """Votes are reused only for the images and for the network that they were counted for."""
+
+    def run(self, path: Path, data: Dataset, base: torch.nn.Module | None = None) -> Run:
+        model = SmoothedClassifier(HalfSpace() if base is None else base, Gaussian(0.25), 2)
+        return evaluate(model, data, "L2", [0.1], n=200, store=path)
+
+    def data(self) -> Dataset:
+        return labelled(images_of(np.linspace(0.6, 0.9, 12), 0.25), [1] * 12)
+
+    @pytest.fixture(autouse=True)
+    def _as_it_was(self) -> Iterator[None]:
+        yield
+        ELSEWHERE["shift"] = 0.0
+        lookup.cache_clear()
+
+    def test_the_same_again_is_reused(self, tmp_path: Path) -> None:
+        first, second = (self.run(tmp_path / "runs.sqlite", self.data()) for _ in range(2))
+        assert first.key == second.key and votes_of(first) == votes_of(second)
+        assert [v.seconds for v in first._votes] == [v.seconds for v in second._votes]  # not counted again
+
+    @pytest.mark.parametrize("change", ["images", "labels", "order"])
+    def test_edited_data_are_refused(self, change: str, tmp_path: Path) -> None:
+        data = self.data()
+        self.run(tmp_path / "runs.sqlite", data)
+        if change == "images":
+            data.images[1:].sub_(0.05)
+        elif change == "labels":
+            data.labels[3] = 0
+        else:
+            data.indices[1], data.indices[5] = 5, 1
+        with pytest.raises(StoreError, match=r"has votes of another image, or label, at index \d+: the data were"):
+            self.run(tmp_path / "runs.sqlite", data)
+
+    def test_a_network_changed_beyond_its_description_is_refused(self, tmp_path: Path) -> None:
+        """The threshold moves by a standard deviation of the noise's sum, so that a third of the votes turn."""
+        before = self.run(tmp_path / "runs.sqlite", self.data(), ReadsElsewhere())
+        ELSEWHERE["shift"] = 0.5
+        lookup.cache_clear()
+        fresh = self.run(tmp_path / "other.sqlite", self.data(), ReadsElsewhere())
+        assert votes_of(fresh) != votes_of(before)
+        if fresh.key == before.key:  # or else the description told them apart, which is as good
+            with pytest.raises(StoreError, match=r"votes that are not this network's: \d+ of 100 draws fall otherwise"):
+                self.run(tmp_path / "runs.sqlite", self.data(), ReadsElsewhere())
 
 
 class TestSurroundings:

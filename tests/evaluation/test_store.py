@@ -24,7 +24,7 @@ CONFIG = {"num_classes": 3, "n0": 4, "n": 10, "stopping": "fixed", "images": 40}
 
 
 def row(index: int, selection: tuple[int, ...] = (1, 3, 0), counts: tuple[int, ...] = (2, 8, 0)) -> ImageVotes:
-    return ImageVotes(index, 1, 2, np.array(selection), np.array(counts), 0.25)
+    return ImageVotes(index, 1, 2, np.array(selection), np.array(counts), 0.25, "ab")
 
 
 @pytest.fixture
@@ -79,7 +79,7 @@ def test_a_stored_image_is_never_overwritten(path: Path) -> None:
 
 def test_rows_are_added_all_or_none(path: Path) -> None:
     with VoteStore(path) as store:
-        bad = ImageVotes(9, None, 0, np.array([1]), np.array([1]), 0.0)  # type: ignore[arg-type]
+        bad = ImageVotes(9, None, 0, np.array([1]), np.array([1]), 0.0, "")  # type: ignore[arg-type]
         refused(lambda: store.add_votes("abc", [row(8), bad]), "votes.sqlite")
         assert sorted(store.votes("abc")) == [0, 7]
         store.add_votes("abc", [row(8)])

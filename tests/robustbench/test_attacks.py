@@ -31,6 +31,11 @@ def digits(threat: str, bank: int = 16) -> SmoothedClassifier:
     return SmoothedClassifier(load_base("digits_gaussian_0.25"), parse_noise(NOISE[threat]), 10, bank=bank)
 
 
+def other_network() -> SmoothedClassifier:
+    """Another network under the same noise: its votes say nothing of the certificates of the first."""
+    return SmoothedClassifier(load_base("digits_gaussian_0.5"), parse_noise(NOISE["L2"]), 10, bank=16)
+
+
 def certified(threat: str, stopping: str = "fixed", images: int = 8) -> Run:
     data = load_dataset("digits", None, images)
     return evaluate(digits(threat), data, threat, RADII[threat], stopping, n=1000, store=None)
@@ -251,12 +256,14 @@ def test_the_same_run_is_attacked_alike() -> None:
         ({"alpha": 2.0}, ParameterError, "alpha"),
         ({"steps": 0}, ParameterError, "steps must be a positive whole number, not 0"),
         ({"dataset": colours(3)}, InputError, "the images are not those of run"),
+        ({"model": digits("Linf")}, InputError, "is of gaussian|is not the one that run"),
+        ({"model": other_network()}, InputError, "the model is not the one that run"),
     ],
 )
 def test_bad_arguments(changes: dict[str, Any], error: type[Exception], words: str) -> None:
-    arguments = {"dataset": load_dataset("digits", None, 2), **changes}
+    arguments = {"model": digits("L2"), "dataset": load_dataset("digits", None, 2), **changes}
     with pytest.raises(error, match=words):
-        attack_certificates(digits("L2"), certified("L2", images=2), **arguments)
+        attack_certificates(run=certified("L2", images=2), **arguments)
 
 
 @AUTOATTACK

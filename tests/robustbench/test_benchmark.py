@@ -172,6 +172,9 @@ class TestFiles:
         with pytest.raises(InputError, match=r"autoattack_acc = '91.00' at eps = '0.25', not 0.3; remove that field"):
             self.info(eps=0.3)
         assert path.read_bytes() == before
+        path.write_text(json.dumps({**read_info(path), "noise": "gaussian(sigma=0.5)"}))
+        with pytest.raises(InputError, match=r"beside gaussian\(sigma=0.5\), not gaussian\(sigma=0.25\); remove"):
+            self.info()
 
     @pytest.mark.parametrize("content", ["{", "[1]"])
     def test_a_file_of_another_kind_is_left_alone(self, content: str) -> None:

@@ -21,7 +21,7 @@ from selenium.webdriver.support.select import Select
 
 from rs_plugin.errors import InputError
 from rs_plugin.robustbench.leaderboard import read_entries, write_leaderboard
-from rs_plugin.robustbench.leaderboard.entries import ranks
+from rs_plugin.robustbench.leaderboard.entries import ranks, short_eps
 
 #: What stands in a file as ``benchmark`` writes it.
 INFO: dict[str, Any] = {
@@ -82,6 +82,15 @@ class TestEntries:
         put(tmp_path, seed=-1, eps="8/255", n0="", subset=None, abstained="")
         (entry,), _ = read_entries(tmp_path)
         assert (entry.seed, entry.eps, entry.n0, entry.subset, entry.abstained) == (-1, 8 / 255, None, "", None)
+
+    def test_radii_are_never_shown_larger_than_they_are(self, folder: Path, tmp_path: Path) -> None:
+        for eps, shown in ((0.9999999, "0.999999"), (8 / 255 - 3e-9, "0.0313725"), (0.12345678, "0.123456")):
+            assert short_eps(eps) == shown and float(shown) <= eps
+        curve = [[0.0, "70.00"], [0.12345999, "55.00"], [0.99996, "40.00"]]
+        put(folder, "cifar10/L2/Fine", certified_curve=curve)
+        write_leaderboard(folder, tmp_path / "out")
+        page = (tmp_path / "out" / "L2.html").read_text(encoding="utf-8")
+        assert "55.00 at 0.123459; 40.00 at 0.99996" in " ".join(page.split())
 
     def test_attacks_below_certificates_are_told(self, tmp_path: Path) -> None:
         for attacked, contradicted in (("60.00", False), ("59.99", True), ("", False)):
@@ -190,6 +199,17 @@ class TestTexts:
         assert "<" not in records[2]["title"] and records[2]["title"].endswith("𝓐")
         assert "gaussian(sigma=0.25), n = 10000" in records[0]["comment"]
         assert '# Left out, since alpha = 0.01 > 0.001: "Unsure"' in text
+
+    def test_no_line_begins_inside_a_text(self, folder: Path, tmp_path: Path) -> None:
+        """YAML ends lines, and comments, at more characters than JSON escapes."""
+        evil = "e\u2028- setting: evil\u2028  records: []\u2028#"
+        put(folder, f"cifar10/L2/{evil}", alpha=0.01)
+        put(folder, "a\nb/L2/Other", name="x\x7f\x85y", noise=evil)
+        write_leaderboard(folder, tmp_path)
+        board = yaml.safe_load((tmp_path / "board.yml").read_text(encoding="utf-8"))
+        assert all("evil" not in group["setting"] for group in board) and len(board) == 4
+        table = [line for line in (tmp_path / "L2.md").read_text(encoding="utf-8").splitlines() if line]
+        assert sum(line.startswith("|") for line in table) == 2 + 5 and "| a b |" in "\n".join(table)
 
     def test_an_empty_board_is_a_list(self, tmp_path: Path) -> None:
         put(tmp_path, alpha=0.05)

@@ -40,8 +40,8 @@ def prefixed(network: nn.Module, prefix: str) -> State:
 
 #: How the releases wrap a state.
 STRUCTURES: dict[str, Callable[[nn.Module], Any]] = {
-    "Cohen, CIFAR": lambda net: {"epoch": 90, "arch": "cifar_resnet110", "state_dict": prefixed(net, "1.")},
-    "Cohen, parallel": lambda net: {"epoch": 90, "arch": "resnet50", "state_dict": prefixed(net, "1.module.")},
+    "Cohen, CIFAR": lambda net: {"epoch": 90, "arch": "cifar_resnet8", "state_dict": prefixed(net, "1.")},
+    "Cohen, parallel": lambda net: {"epoch": 90, "arch": "cifar_resnet8", "state_dict": prefixed(net, "1.module.")},
     "Yang": lambda net: prefixed(net, "model.module."),
     "bare": lambda net: prefixed(net, ""),
     "with its optimiser": lambda net: {
@@ -70,17 +70,25 @@ def test_cifar_networks_in_every_structure(structure: str, tmp_path: Path) -> No
 @pytest.mark.parametrize("depth", [20, 110])
 def test_the_depth_is_that_of_the_file(depth: int, tmp_path: Path) -> None:
     path = tmp_path / "net.pt"
-    torch.save({"arch": "anything", "state_dict": prefixed(CifarResNet(depth, 100), "1.")}, path)
+    torch.save({"arch": f"cifar_resnet{depth}", "state_dict": prefixed(CifarResNet(depth, 100), "1.")}, path)
     network = load_checkpoint(path, "none").network
     assert isinstance(network, CifarResNet) and len(network.layer2) == (depth - 2) // 6
     assert network.fc.out_features == 100
+
+
+@pytest.mark.parametrize("arch", ["cifar_resnet110", "resnet50_v1_caffe", "vgg16"])
+def test_another_architecture_than_the_file_says(arch: str, tmp_path: Path) -> None:
+    path = tmp_path / "net.pt"
+    torch.save({"arch": arch, "state_dict": prefixed(cifar(8), "1.")}, path)
+    with pytest.raises(ModelError, match=f"says that it holds {arch!r}, but .* those of 'cifar_resnet8'"):
+        load_checkpoint(path, "none")
 
 
 @pytest.mark.parametrize("name", ["resnet18", "resnet50"])
 def test_imagenet_networks(name: str, tmp_path: Path) -> None:
     torch.manual_seed(0)
     network, path = getattr(models, name)(num_classes=1000).eval(), tmp_path / "net.pth.tar"
-    torch.save({"arch": "resnet50", "state_dict": prefixed(network, "1.module.")}, path)
+    torch.save({"arch": name, "state_dict": prefixed(network, "1.module.")}, path)
     loaded = load_checkpoint(path, "mean")
     assert type(loaded.network) is type(network)
     image = torch.rand(1, 3, 64, 64)
@@ -194,7 +202,8 @@ class TestManifest:
         manifest = tmp_path / "mine.json"
         manifest.write_text(json.dumps({"format": "rs_plugin.zoo.published", "version": 1, "files": [entry]}))
         assert load_checkpoint(path, manifest=manifest).std.flatten().tolist() == [1.0, 1.0, 1.0]
-        assert load_checkpoint(path, "none", manifest=manifest).mean.flatten().tolist() == [0.0, 0.0, 0.0]
+        with pytest.raises(InputError, match="is 'mine' of the manifest, which normalises by 'mean', not by 'none'"):
+            load_checkpoint(path, "none", manifest=manifest)
         with pytest.raises(InputError, match="does not say how"):
             load_checkpoint(other, manifest=manifest)
 

@@ -30,6 +30,7 @@ class Server(ThreadingHTTPServer):
     breaks_after: int | None = None
     ranges = True
     sized = True
+    shifted = 0
     status = 200
 
     def __init__(self) -> None:
@@ -65,6 +66,9 @@ class Handler(BaseHTTPRequestHandler):
                 self.send_error(416)
                 return
         self.send_response(206 if start else 200)
+        if start:
+            last = len(server.content) - 1
+            self.send_header("Content-Range", f"bytes {start - server.shifted}-{last}/{last + 1}")
         self.send_header("Content-Type", server.kind)
         if server.sized:
             self.send_header("Content-Length", str(len(server.content) - start))
@@ -121,6 +125,16 @@ def test_starts_anew_where_it_must(change: str, server: Server, tmp_path: Path) 
     if change == "another address":  # whose file has the same tag by chance
         server.content = CONTENT[::-1]
     assert download(address, path).read_bytes() == server.content
+
+
+def test_another_part_than_was_asked_for_is_refused(server: Server, tmp_path: Path) -> None:
+    server.breaks_after = 2_000_000
+    with pytest.raises(InputError):
+        download(server.address, tmp_path / "file.pt")
+    server.breaks_after, server.shifted = None, 1000
+    with pytest.raises(InputError, match="sends another part than the one that was asked for"):
+        download(server.address, tmp_path / "file.pt")
+    assert not (tmp_path / "file.pt").exists()
 
 
 def test_a_whole_part_is_taken(server: Server, tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from rs_plugin.errors import InputError, UnknownNameError
+from rs_plugin.report.tables import short_radius
 from rs_plugin.robustbench.model_info import parse_eps, read_info
 from rs_plugin.threats import Threat, parse_threat
 
@@ -132,13 +133,18 @@ def ranks(entries: Iterable[Entry]) -> list[int]:
 def short_eps(eps: float) -> str:
     """Return a radius as the literature writes it.
 
-    >>> short_eps(8 / 255), short_eps(0.25), short_eps(1.0)
-    ('8/255', '0.25', '1')
+    It is never shown larger than it is.
+
+    >>> short_eps(8 / 255), short_eps(0.25), short_eps(1.0), short_eps(0.99999999)
+    ('8/255', '0.25', '1', '0.999999')
     """
-    steps = eps * 255
-    if 0 < steps < 255 and abs(steps - round(steps)) < 1e-6:
-        return f"{round(steps)}/255"
-    return f"{eps:g}"
+    steps = round(eps * 255) if eps < 1 else 0
+    return f"{steps}/255" if steps and eps == steps / 255 else short_radius(eps)
+
+
+def plain(text: str) -> str:
+    """Return a text on one line, without characters that do not print."""
+    return " ".join("".join(c if c.isprintable() else " " for c in text).split())
 
 
 class _Reader:
@@ -159,7 +165,7 @@ class _Reader:
             value = "" if value is None else str(value)
         if not isinstance(value, str):
             raise self.refuse(name, "a text")
-        return " ".join(value.split())
+        return plain(value)
 
     def number(self, name: str, low: float, high: float) -> float:
         value = self._info.get(name)
@@ -229,9 +235,9 @@ class _Reader:
 def _entry(info: Mapping[str, Any], path: Path, threat: Threat) -> Entry:
     read = _Reader(info, path)
     return Entry(
-        name=path.stem,
-        title=read.text("name") or path.stem,
-        dataset=path.parent.parent.name,
+        name=plain(path.stem),
+        title=read.text("name") or plain(path.stem),
+        dataset=plain(path.parent.parent.name),
         threat=threat,
         eps=read.radius("eps"),
         base=read.optional_percentage("base_acc"),
@@ -261,5 +267,5 @@ def _entry(info: Mapping[str, Any], path: Path, threat: Threat) -> Entry:
         additional_data=info.get("additional_data") is True,
         run_key=read.text("run_key"),
         version=read.text("package_version"),
-        path=path.as_posix(),
+        path=plain(path.as_posix()),
     )

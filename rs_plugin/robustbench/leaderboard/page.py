@@ -12,7 +12,7 @@ from typing import Any
 import jinja2
 
 from rs_plugin import __version__
-from rs_plugin.report.tables import short_noise
+from rs_plugin.report.tables import short_noise, short_radius
 from rs_plugin.robustbench.leaderboard.entries import Entry, ranks, short_eps
 
 
@@ -27,6 +27,7 @@ def html_page(threat: str, entries: Sequence[Entry]) -> str:
     environment = jinja2.Environment(
         autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
+    environment.filters["short_radius"] = short_radius
     rows = [_row(rank, entry) for rank, entry in zip(ranks(entries), entries, strict=True)]
     return environment.from_string(parts["html.j2"]).render(
         threat=threat,
