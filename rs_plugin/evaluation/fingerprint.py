@@ -12,8 +12,9 @@ from array import array
 from collections import deque
 from collections.abc import Iterator, Mapping
 from enum import Enum
+from numbers import Number
 from pathlib import PurePath
-from types import CellType, CodeType, FunctionType, MethodType, SimpleNamespace
+from types import BuiltinMethodType, CellType, CodeType, FunctionType, MethodType, ModuleType, SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -32,9 +33,10 @@ _DEPTH = 64  # of attributes within attributes
 _OPAQUE = frozenset({"torch", "numpy", *sys.stdlib_module_names})
 _LIBRARIES = _OPAQUE | {"torchvision"}
 _PLAIN = (
-    bool, int, float, complex, str, bytes, type(None), range, slice, Enum, PurePath, re.Pattern,
+    bool, int, float, complex, str, bytes, type(None), range, slice, Enum, PurePath, re.Pattern, Number,
     np.generic, torch.dtype, torch.device,
 )  # fmt: skip
+_CODE = (FunctionType, staticmethod, classmethod, property)
 _OF_ANY_MODULE = frozenset(vars(nn.Module()))
 _HOOKS = ("_forward_pre_hooks", "_forward_hooks")
 
@@ -94,6 +96,8 @@ def _name(value: object) -> str:
 
 
 def _is_of(packages: frozenset[str], value: object) -> bool:
+    if isinstance(value, FunctionType) and value.__module__ in (None, "builtins"):
+        return False  # made by exec, since no builtin is a function of Python's
     return str(getattr(value, "__module__", "") or "builtins").partition(".")[0] in packages
 
 
@@ -111,7 +115,7 @@ def _parts(value: object) -> Iterator[tuple[str, object]]:
         yield "class", type(value)
     elif isinstance(value, type):
         if not _is_of(_LIBRARIES, value):
-            kept = (pair for pair in vars(value).items() if pair[0] == "__call__" or not pair[0].startswith("__"))
+            kept = (pair for pair in vars(value).items() if isinstance(pair[1], _CODE) or not pair[0].startswith("__"))
             yield from ((name, part) for name, part in kept if not name.startswith("_abc_"))
             yield "bases", value.__mro__[1:]
     elif isinstance(value, FunctionType):
@@ -120,13 +124,27 @@ def _parts(value: object) -> Iterator[tuple[str, object]]:
             cells = [cell.cell_contents for cell in value.__closure__ or () if _is_filled(cell)]
             yield "values", (value.__defaults__, value.__kwdefaults__, cells)
             names = _names_in(value.__code__)
-            yield "globals", {name: value.__globals__[name] for name in names if name in value.__globals__}
+            used = {name: value.__globals__[name] for name in names if name in value.__globals__}
+            yield "globals", used
+            # Of a module that the function names, what it names too may be what it takes from there.
+            yield from (
+                (f"{name}.{inner}", getattr(module, inner))
+                for name, module in used.items()
+                if isinstance(module, ModuleType) and module.__name__.partition(".")[0] not in _LIBRARIES
+                for inner in names
+                if inner in vars(module)
+            )
     elif isinstance(value, CodeType):
         yield from {"bytes": value.co_code, "names": value.co_names, "constants": value.co_consts}.items()
     elif isinstance(value, property):
         yield from {"get": value.fget}.items()
     elif isinstance(value, staticmethod | classmethod | MethodType):
         yield from {"function": value.__func__, "self": getattr(value, "__self__", None)}.items()
+    elif isinstance(value, functools._lru_cache_wrapper):
+        yield "function", value.__wrapped__
+    elif isinstance(value, BuiltinMethodType):
+        if not isinstance(value.__self__, ModuleType):
+            yield "self", value.__self__
     elif isinstance(value, functools.partial):
         yield from {"function": value.func, "positional": value.args, "keywords": value.keywords}.items()
     elif isinstance(value, Mapping):

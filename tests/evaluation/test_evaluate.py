@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import importlib
 import logging
 import os
 import re
@@ -15,6 +16,8 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import closing
+from decimal import Decimal
+from fractions import Fraction
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, ClassVar
@@ -297,6 +300,67 @@ class ReadsElsewhere(torch.nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         bright = x.flatten(1).sum(1) > 2.0 + lookup()
         return torch.nn.functional.one_hot(bright.long(), 2).float()
+
+
+class TestDescriptionReachesFurther:
+    """Edits that leave no trace in the network's own attributes."""
+
+    def described(self, base: torch.nn.Module) -> str:
+        return model_fingerprint(base, Gaussian(0.25), torch.zeros((1, 2, 2)), torch.device("cpu"))
+
+    def one_hot(self, shift: Callable[[], float]) -> torch.nn.Module:
+        class Net(torch.nn.Module):
+            def forward(self, x: torch.Tensor) -> torch.Tensor:
+                bright = x.flatten(1).sum(1) > 50.0 + shift()  # far from all probes: only the description can tell
+                return torch.nn.functional.one_hot(bright.long(), 2).float()
+
+        return Net()
+
+    def test_modules_that_code_names(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.syspath_prepend(tmp_path)
+        monkeypatch.setattr(sys, "dont_write_bytecode", True)
+        found = []
+        for text in ("SHIFT = 0.0\ndef shift(): return 1.0\n", "SHIFT = 0.5\ndef shift(): return 1.0\n",
+                     "SHIFT = 0.0\ndef shift(): return 2.0\n", "SHIFT = 0.0\ndef shift(): return 1.0\n"):  # fmt: skip
+            (tmp_path / "edited_by_hand.py").write_text(text)
+            sys.modules.pop("edited_by_hand", None)
+            module = importlib.import_module("edited_by_hand")
+            scope: dict[str, Any] = {"edited_by_hand": module}
+            exec("def read(): return edited_by_hand.SHIFT + edited_by_hand.shift()", scope)
+            found.append(self.described(self.one_hot(scope["read"])))
+        sys.modules.pop("edited_by_hand", None)
+        assert len(set(found)) == 3 and found[0] == found[3]
+
+    def test_cached_functions(self) -> None:
+        cached = [functools.lru_cache(lambda factor=factor: factor) for factor in (1.0, 2.0, 1.0)]
+        found = [self.described(self.one_hot(read)) for read in cached]
+        assert found[0] == found[2] != found[1]
+
+    def test_special_methods(self) -> None:
+        class First:
+            def __getitem__(self, key: int) -> float:
+                return 1.0
+
+        class Second:
+            def __getitem__(self, key: int) -> float:
+                return 2.0
+
+        First.__qualname__ = Second.__qualname__ = "Table"
+        tables = [First(), Second(), First()]
+        found = [self.described(self.one_hot(lambda table=table: table[0])) for table in tables]  # type: ignore[misc]
+        assert found[0] == found[2] != found[1]
+
+    @pytest.mark.parametrize("kind", [Decimal, Fraction])
+    def test_numbers_of_the_standard_library(self, kind: Any) -> None:
+        numbers = [kind(value) for value in (1, 2, 1)]
+        found = [self.described(self.one_hot(lambda number=number: float(number))) for number in numbers]  # type: ignore[misc]
+        assert found[0] == found[2] != found[1]
+
+    def test_methods_of_built_in_objects(self) -> None:
+        found = [
+            self.described(self.one_hot(functools.partial({"shift": value}.get, "shift"))) for value in (1.0, 2.0, 1.0)
+        ]
+        assert found[0] == found[2] != found[1]
 
 
 class TestStoredVotesOfOthers:
