@@ -1,4 +1,6 @@
-"""Run every benchmark and write ``benchmarks/RESULTS.md``: ``python benchmarks/results.py``, about five minutes.
+"""Run every benchmark and write ``benchmarks/RESULTS.md``: ``python benchmarks/results.py``, ten minutes.
+
+With ``RS_DATA`` the first time takes a quarter of an hour more, for votes that are kept in ``benchmarks/.cache``.
 
 Nothing else should run on the machine meanwhile. Figures are ratios within one run where there is something to compare
 with, and processor seconds on one core otherwise.
@@ -46,9 +48,37 @@ COMPARISON_TEXT = """\
 import included."""
 
 
+NETWORKS_TEXT = """\
+`python benchmarks/networks.py`: ResNet-20 on images of CIFAR's size, on one thread, as ratios to the samples a second
+of the network alone: float32, a ready-made batch of 256 noisy images in channels-last order. Medians, least and most of
+five rounds, the network alone timed before and after each."""
+
+PROTOCOLS_TEXT = """\
+The same for the protocols of others, written afresh (Cohen et al.) or as installed (the toolbox), and for `evaluate`;
+the last column is the ratio to Cohen et al.'s protocol."""
+
+MEMORY_TEXT = """\
+Peak memory of a process that counts n draws of each of four digits: it does not grow with n."""
+
+SIMULATED_TEXT = """\
+`python benchmarks/draws.py`: draws of anytime stopping, n0 = 100 included, against n0 + n = 100 100 for every image, at
+alpha = 0.001. *Simulated* for all 10 000 images of the certification logs of Cohen et al. (CIFAR-10, ResNet-110): the
+probability of each class is what its logged radius says. *betting* is the sequence of Voracek (NeurIPS 2024),
+re-derived: wealth of a gambler who bets Krichevsky and Trofimov's estimate, looked at after every draw at first and
+then every hundredth part, at level alpha (his code compares with 1 / (2 alpha)). Certified accuracy in percent: at
+n = 100 000, anytime, betting. *Wald* is the median, over images above all thresholds for which no test can stop before
+n / 10 on average, of draws after the class was chosen, over the least that any test can expect,
+log(1/alpha) / KL(p || p\\*); draws come in chunks of 64, so the second figure is for images where that limit is five
+chunks or more."""
+
+REAL_TEXT = """\
+The same rule with a network: `cifar10_jpeg_gaussian_0.25` in bfloat16, compiled, on every 250th test image (40),
+certified accuracy in percent at n = 100 000 and anytime."""
+
+
 def main() -> int:
     """Run the benchmarks one after the other and write the results."""
-    sections = [_machine(), _comparison(), _throughput(), _sampling(), _certificates()]
+    sections = [_machine(), _comparison(), _networks(), _draws(), _throughput(), _sampling(), _certificates()]
     text = "# Measured\n\nWritten by `python benchmarks/results.py`.\n\n" + "\n\n".join(sections) + "\n"
     (HERE / "RESULTS.md").write_text(text, encoding="utf-8")
     print(text)
@@ -98,6 +128,47 @@ def _throughput() -> str:
     ]  # fmt: skip
     header = ["noise", "counting", "noise and network", "noise alone", "whole call"]
     return f"## Counting votes\n\n{THROUGHPUT_TEXT}\n\n{_table(header, rows)}"
+
+
+def _networks() -> str:
+    result = _run("networks.py")
+    noises = [[f"`{name}`", *(f"{ratio:.2f}" for ratio in row)] for name, row in result["noises"].items()]
+    protocols = result["protocols"]
+    cohen = protocols["CERTIFY of Cohen et al."][0]
+    rows = [[name, *(f"{ratio:.2f}" for ratio in (*row, row[0] / cohen))] for name, row in protocols.items()]
+    missing = f"Not installed, so not timed: {result['missing']}.\n\n" if result["missing"] else ""
+    memory = [[n, f"{size / result['memory']['1000']:.2f}"] for n, size in result["memory"].items()]
+    return (
+        f"## A network\n\n{NETWORKS_TEXT}\n\n{_table(['noise', 'counting', 'least', 'most'], noises)}\n\n"
+        f"{PROTOCOLS_TEXT}\n\n{missing}{_table(['what', 'ratio', 'least', 'most', 'to Cohen et al.'], rows)}\n\n"
+        f"{MEMORY_TEXT}\n\n{_table(['n', 'peak memory, ratio'], memory)}"
+    )
+
+
+def _draws() -> str:
+    result = _run("draws.py")
+    if "skipped" in result:
+        return f"## Draws\n\nNot measured: {result['skipped']}."
+
+    def percent(*shares: list[float]) -> str:
+        return "; ".join(", ".join(f"{share:.1f}" for share in each) for each in zip(*shares, strict=True))
+
+    header = ["sigma", "radii", "fewer draws", "betting", "accuracy", "median n", "Wald", "long"]
+    simulated = [
+        [row["sigma"], ", ".join(map(str, row["radii"])), f"{row['factor']:.0f}x", f"{row['betting_factor']:.0f}x",
+         percent(row["fixed"], row["anytime"], row["betting"]), f"{row['median']:.0f}", f"{row['wald_ratio']:.2f}",
+         f"{row['wald_ratio_long']:.2f}"]
+        for row in result["simulated"]
+    ]  # fmt: skip
+    real = [
+        [", ".join(map(str, row["radii"])), f"{row['factor']:.0f}x", percent(row["fixed"], row["anytime"]),
+         f"{row['wald_ratio']:.2f}"]
+        for row in result["real"]["rows"]
+    ]  # fmt: skip
+    return (
+        f"## Draws\n\n{SIMULATED_TEXT}\n\n{_table(header, simulated)}\n\n{REAL_TEXT}\n\n"
+        f"{_table(['radii', 'fewer draws', 'accuracy', 'Wald'], real)}"
+    )
 
 
 def _sampling() -> str:

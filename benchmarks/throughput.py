@@ -16,7 +16,8 @@ import torch
 
 from rs_plugin import SmoothedClassifier, evaluate, load_base, load_dataset, parse_noise
 from rs_plugin.streams import CHUNK, Stream, chunk_seed
-from rs_plugin.voting import block_rows, noise_rows, single_threaded
+from rs_plugin.voting import block_rows, single_threaded
+from rs_plugin.voting.counter import group_slots
 
 N0, N, IMAGES = 100, 4_000, 120
 NOISES = (
@@ -45,7 +46,7 @@ def with_noise(base: torch.nn.Module, noise: Any, rows: int, threads: int, block
 
     def loop(count: int) -> None:
         torch.set_num_threads(1)
-        drawn, block = torch.empty(noise_rows(rows, 64), 64), torch.empty(rows, 64)
+        drawn, block = torch.empty(CHUNK * group_slots(rows, 64), 64), torch.empty(rows, 64)
         generator, left = torch.Generator(), 0
         with torch.inference_mode():
             for i in range(count):
@@ -73,7 +74,7 @@ def measure() -> dict[str, Any]:
     """Return rates and ratios by noise."""
     threads = torch.get_num_threads()
     data = load_dataset("digits", None, IMAGES)
-    rows = block_rows(1 + N0 + N, data.dim)
+    rows = block_rows(data.dim)
     blocks = IMAGES * (N0 + N) // rows // threads
     result: dict[str, Any] = {"threads": threads, "block": rows, "noises": {}}
     for name, text, threat in NOISES:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import math
 import re
+import shutil
 from typing import Any
 
 import numpy as np
@@ -17,7 +18,7 @@ from torch import Tensor, nn
 from rs_plugin.datasets import Dataset
 from rs_plugin.distributions import Gaussian, Laplace, MixedNorm
 from rs_plugin.errors import InputError, ModelError, ParameterError, UnknownNameError
-from rs_plugin.evaluation import evaluate
+from rs_plugin.evaluation import Run, evaluate
 from rs_plugin.networks import CifarResNet
 from rs_plugin.outcomes import Status
 from rs_plugin.robustbench import attack_certificates
@@ -325,6 +326,61 @@ def test_another_norm_uses_its_own_certificate() -> None:
     assert outcome.radius == pytest.approx(-0.2 * math.log(2 * (1 - outcome.p_lower)), rel=1e-9)
 
 
+def _compiler() -> bool:
+    return any(shutil.which(name) for name in ("c++", "g++", "clang++"))
+
+
+class TestCompiled:
+    """A compiled network votes as the network does, but for rounding."""
+
+    DATA = Dataset("x", torch.rand((2, 3, 32, 32), generator=torch.Generator().manual_seed(1)),
+                   torch.tensor([0, 1]), 10, torch.arange(2))  # fmt: skip
+
+    def run(self, base: nn.Module, **how: Any) -> Run:
+        model = SmoothedClassifier(base, Gaussian(0.5), 10, **how)
+        return evaluate(model, self.DATA, "L2", [0.1], n0=50, n=500, store=None, workers=2)
+
+    @pytest.mark.skipif(not _compiler(), reason="no C++ compiler, which torch.compile needs on a CPU")
+    @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+    def test_votes_are_those_of_the_network_with_the_weights_it_has(self, precision: str) -> None:
+        torch.manual_seed(0)
+        base = CifarResNet(8).eval()
+        keys = set()
+        for _ in range(2):
+            plain, fast = (self.run(base, precision=precision, compiled=how) for how in (False, True))
+            for one, other in zip(plain._votes, fast._votes, strict=True):
+                assert one.selection.sum() == other.selection.sum() == 50
+                # Rounding turns draws that lie on a border: few in float32, some in 8 bits of precision.
+                assert np.abs(one.counts - other.counts).sum() <= (4 if precision == "float32" else 60)
+            keys |= {plain.key, fast.key}
+            with torch.no_grad():  # other weights of the same network must not meet what was compiled before
+                base.fc.weight.copy_(base.fc.weight.roll(3, 0))
+                base.conv1.weight.mul_(-1.0)
+        assert len(keys) == 4
+        assert np.abs(plain._votes[0].counts - self.run(CifarResNet(8))._votes[0].counts).sum() > 60  # weights matter
+
+    def test_a_compiler_that_fails_or_errs_is_refused(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        base = CifarResNet(8).eval()
+
+        def failing(*_: Any, **__: Any) -> Any:
+            def call(x: Tensor) -> Tensor:
+                raise RuntimeError("no compiler\nhere")
+
+            return call
+
+        monkeypatch.setattr(torch, "compile", failing)
+        with pytest.raises(ModelError, match=r"cannot be compiled here \(no compiler\); do without compiled=True"):
+            self.run(base, compiled=True)
+        monkeypatch.setattr(torch, "compile", lambda network, **_: lambda x: 1.1 * network(x))
+        with pytest.raises(ModelError, match=r"by 0\.1 of the largest score"):
+            self.run(base, compiled=True)
+
+    def test_it_is_kept_by_copies_and_must_be_a_truth_value(self) -> None:
+        assert copy.deepcopy(SmoothedClassifier(Rows(), Gaussian(SIGMA), 3, compiled=True)).compiled
+        with pytest.raises(ParameterError, match="compiled must be True or False, not 'yes'"):
+            SmoothedClassifier(Rows(), Gaussian(SIGMA), 3, compiled="yes")  # type: ignore[arg-type]
+
+
 class TestPrecision:
     """Votes of a network that computes in fewer bits are those of that network."""
 
@@ -348,11 +404,12 @@ class TestPrecision:
             (outcome,) = model.predict(image, n=300, alpha=0.5)
         finally:
             hook.remove()
+        seen = seen[-2:]  # before them the network was shown a block to find how it likes its images
         blocks = torch.cat(seen)
         assert blocks.dtype == torch.float32  # noise is added before anything is rounded
         assert (blocks[:200] - image).std() == pytest.approx(0.5, rel=0.01)
         half = precision == "bfloat16"
-        assert blocks.is_contiguous(memory_format=torch.channels_last) == half
+        assert all(block.is_contiguous(memory_format=torch.channels_last) for block in seen)
         with single_threaded(), torch.inference_mode(), torch.autocast("cpu", torch.bfloat16, enabled=half):
             answers = torch.cat([model.base(block).argmax(1) for block in seen])[:300]
             assert model.base(seen[0]).dtype == (torch.bfloat16 if half else torch.float32)

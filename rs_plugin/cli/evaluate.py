@@ -82,6 +82,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     parser.add_argument(
         "--precision", metavar="NAME", default="float32", help="float32, bfloat16 or float16 (default: float32)"
     )
+    parser.add_argument("--compiled", action="store_true", help="count votes by torch.compile of the network")
     parser.add_argument("--device", metavar="NAME", help="cpu, cuda, ... (default: the network's own)")
     parser.add_argument("--workers", metavar="N", type=whole, help="threads on a CPU (default: torch's number)")
     parser.add_argument(
@@ -127,7 +128,8 @@ def _attacked(run: Run, model: SmoothedClassifier, data: Dataset, args: argparse
     """Attack a run's certificates, say what came of it, and return the exit code."""
     from rs_plugin.robustbench.attacks import attack_certificates
 
-    model = type(model)(model.base, model.noise, model.num_classes, bank=args.bank, precision=model.precision)
+    how = {"bank": args.bank, "precision": model.precision, "compiled": model.compiled}
+    model = type(model)(model.base, model.noise, model.num_classes, **how)
     threat = run.certificate.threat_model
     with ProgressBar(f"{threat} {model.noise.name} attacked", lambda: None) as progress:
         found = attack_certificates(
@@ -159,6 +161,7 @@ def _single(args: argparse.Namespace) -> list[tuple[Run, SmoothedClassifier]]:
         args.model,
         args.noise,
         precision=args.precision,
+        compiled=args.compiled,
         normalisation=args.normalisation,
         manifest=args.manifest,
     )
@@ -170,8 +173,8 @@ def _comparison(args: argparse.Namespace) -> list[tuple[Run, SmoothedClassifier]
     from rs_plugin.evaluation.suite import RADII, SUITE, smoothed
     from rs_plugin.threats import parse_threat
 
-    for option in ("noise", "normalisation", "manifest", "precision"):
-        if getattr(args, option) not in (None, "float32"):
+    for option in ("noise", "normalisation", "manifest", "precision", "compiled"):
+        if getattr(args, option) not in (None, "float32", False):
             raise ParameterError(
                 f"--{option} {getattr(args, option)!r} needs --model; 'rs-plugin list' shows the models"
             )

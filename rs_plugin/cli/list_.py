@@ -25,6 +25,7 @@ def run(args: argparse.Namespace) -> int:
     """Print the lists and return the exit code."""
     import inspect
     import json
+    import re
     import textwrap
 
     from rs_plugin.datasets import datasets
@@ -43,7 +44,8 @@ def run(args: argparse.Namespace) -> int:
     print(f"  {'':{width}} {'clean':>5} {'noisy':>5}  noise")
     for card in cards:
         clean, noisy = percent(card.accuracy_clean), percent(card.accuracy_noise)
-        print(f"  {card.name:{width}} {clean:>5} {noisy:>5}  {card.noise}")
+        noise = re.sub(r"(\.\d{4})\d{3,}", r"\1...", card.noise)  # fits 80 columns; --json has it all
+        print(f"  {card.name:{width}} {clean:>5} {noisy:>5}  {noise}")
     print("\nNoise families")
     for name, parameters in families.items():
         print(f"  {name}({', '.join(f'{p}=...' for p in parameters)})")

@@ -52,6 +52,10 @@ _SETTINGS: dict[str, tuple[Callable[[str], Any], str, str]] = {
     "weight_decay": (real, "X", "weight decay of the optimizer (default: 0.01)"),
     "augmentation": (str, "NAME", "none, shift or crop_flip, before the noise (default: shift)"),
     "precision": (str, "NAME", "float32 or bfloat16 (default: float32)"),
+    "start": (str, "NAME", "model of the zoo, or card, to begin with (default: none)"),
+    "adversary": (real, "EPS", "L2 radius of SmoothAdv's adversary, 0 for none (default: 0.0)"),
+    "adversary_steps": (whole, "N", "steps of the adversary (default: 2)"),
+    "adversary_draws": (whole, "N", "draws that the adversary sees (default: 2)"),
     "seed": (whole, "N", "seed of everything random (default: 0)"),
 }
 

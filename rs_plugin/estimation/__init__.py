@@ -1,8 +1,9 @@
 """From counts of votes to confidence bounds of probabilities.
 
 * ``intervals``: Clopper-Pearson bounds, for numbers of draws fixed beforehand.
-* ``sequential``: the two-sided confidence sequence of the uniform mixture, valid at any time; when to look.
+* ``sequential``: the two-sided confidence sequence of the uniform mixture, valid at any time.
 * ``one_sided``: the lower confidence sequence, tighter where only a lower bound is needed.
+* ``looks``: when a sequential test stops, and when it looks next.
 * ``votes``: choosing the class on its own draws, and the bound that carries direction and failure probability.
 * ``budget``: how the failure probability of an image is shared.
 * ``arguments``, ``search``: checks of the arguments, and root finders that return the safe end.
@@ -16,19 +17,20 @@ from rs_plugin.estimation.intervals import (
     least_trials,
     multiclass_bounds,
 )
+from rs_plugin.estimation.looks import StoppingRule
 from rs_plugin.estimation.one_sided import exceeds, lower_sequence
 from rs_plugin.estimation.sequential import (
     confidence_sequence,
     excludes_below,
     least_trials_anytime,
     log_truncated_mixture,
-    look_schedule,
     wald_limit,
 )
 from rs_plugin.estimation.votes import VoteBound, bound_fixed, select_class
 
 __all__ = [
     "AlphaBudget",
+    "StoppingRule",
     "VoteBound",
     "bound_fixed",
     "check_alpha",
@@ -40,7 +42,6 @@ __all__ = [
     "least_trials",
     "least_trials_anytime",
     "log_truncated_mixture",
-    "look_schedule",
     "lower_sequence",
     "multiclass_bounds",
     "select_class",

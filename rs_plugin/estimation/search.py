@@ -58,3 +58,12 @@ def least_count(reached: Callable[[int], bool]) -> int:
         middle = (low + high) // 2
         low, high = (low, middle) if reached(middle) else (middle, high)
     return high
+
+
+def first_true(reached: Callable[[int], bool], most: int) -> int:
+    """Return the least count, from 0, at which ``reached``, a test that stays true, holds; else ``most + 1``."""
+    low, high = -1, most + 1
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (low, middle) if reached(middle) else (middle, high)
+    return high

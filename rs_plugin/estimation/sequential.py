@@ -14,23 +14,19 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from fractions import Fraction
 from typing import Final
 
 import numpy as np
 from numpy.typing import ArrayLike
 from scipy import special
 
-from rs_plugin.errors import ParameterError
 from rs_plugin.estimation.arguments import (
     BoolArray,
     FloatArray,
     IntArray,
     broadcast_shape,
     check_alpha,
-    check_number,
     check_pair,
-    check_positive_count,
     check_probabilities,
     check_required_probability,
 )
@@ -168,40 +164,6 @@ def least_trials_anytime(
     required = max(0.0, check_required_probability(required_probability))
     level = check_alpha(alpha)
     return least_count(lambda n: bool(test(n, n, required, level)))
-
-
-def look_schedule(block: int, cap: int, growth: float = 1.25) -> tuple[int, ...]:
-    """Totals of draws at which to look: ``block``, then growing geometrically, the last one ``cap``.
-
-    ``k_1 = 1``, ``k_{i+1} = max(k_i + 1, ceil(growth k_i))`` blocks, so that every total but the last is a multiple of
-    ``block``. The confidence sequence allows any schedule; this one keeps the overshoot below ``growth``.
-
-    Args:
-        block: Draws of the first look and unit of the others, at least 1.
-        cap: Most draws, at least 1; below ``block`` it is the only look.
-        growth: Ratio of successive totals, at least 1.
-
-    Returns:
-        Increasing totals.
-
-    Raises:
-        ParameterError: ``block`` or ``cap`` not a whole number above 0, ``growth`` below 1 or not finite.
-
-    Example:
-        >>> look_schedule(100, 1000)
-        (100, 200, 300, 400, 500, 700, 900, 1000)
-    """
-    unit, most = check_positive_count("block", block), check_positive_count("cap", cap)
-    growth = check_number("growth", growth)
-    if not 1.0 <= growth < math.inf:
-        raise ParameterError(f"growth = {growth} is outside [1, inf); give a ratio such as 1.25")
-    ratio = Fraction(str(growth))  # the decimal that was typed: 1.1 * 10 is 11, not a little more
-    looks = []
-    blocks = 1
-    while blocks * unit < most:
-        looks.append(blocks * unit)
-        blocks = max(blocks + 1, math.ceil(ratio * blocks))
-    return (*looks, most)
 
 
 def wald_limit(p: ArrayLike, threshold: ArrayLike, alpha: float) -> FloatArray:

@@ -2,42 +2,41 @@
 
 from __future__ import annotations
 
+import math
 import time
 import warnings
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final, Literal, cast
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from rs_plugin.datasets import Dataset, choose, load_dataset
 from rs_plugin.distributions.base import SAMPLER_VERSION
 from rs_plugin.errors import InputError, ParameterError, StoreError, UncertifiableRadiusWarning, UnknownNameError
 from rs_plugin.estimation import (
+    StoppingRule,
     check_alpha,
     exceeds,
     least_trials,
     least_trials_anytime,
-    look_schedule,
     select_class,
 )
+from rs_plugin.estimation.looks import RULE_VERSION
 from rs_plugin.evaluation.fingerprint import model_fingerprint, noise_fingerprint, run_key
 from rs_plugin.evaluation.results import Run
 from rs_plugin.evaluation.store import SCHEMA_VERSION, ImageVotes, VoteStore, image_digest
 from rs_plugin.smoothing import SmoothedClassifier, budgeted_certificate, check_draws, check_seed, check_whole
 from rs_plugin.streams import CHUNK, Stream
 from rs_plugin.threats import parse_threat
-from rs_plugin.voting import DrawRange, VoteCounter, block_rows, single_threaded
+from rs_plugin.voting import Answer, Ask, Counts, DrawRange, Poll, VoteCounter, block_rows
 
 Stopping = Literal["fixed", "anytime"]
 Progress = Callable[[int, int], None]
 
 _DEVICES: Final = ("cpu", "cuda")
 _COMMIT_SECONDS: Final = 0.5
-_GROWTH: Final = 1.25  # of the number of draws between looks
 _PREDICTION_SHARE: Final = 30
 _RECOUNTED: Final = 16  # images whose stored votes are checked at every reuse
 
@@ -84,7 +83,7 @@ def evaluate(
         store: path of the vote store, None to keep votes in memory only.
         device: where the network runs, its own device if None; the model is moved there and stays.
         method: as for ``certificate``.
-        workers: threads, each with its own images; torch's number of threads if None. The result does not depend on it.
+        workers: threads that share the work; torch's number of threads if None. The result does not depend on it.
         progress: called with (images done, images in all).
         data_dir: as for ``load_dataset``.
         preprocessing: as for ``load_dataset``.
@@ -109,7 +108,8 @@ def evaluate(
     check_draws(n0, n)
     check_alpha(alpha)
     listed = check_radii(radii)
-    prediction_draws = n if listed == [0.0] or 0.0 in np.atleast_1d(np.asarray(radii)) else n // _PREDICTION_SHARE
+    asked = listed == [0.0] or 0.0 in np.atleast_1d(np.asarray(radii))
+    prediction_draws = n if asked else min(n, CHUNK * math.ceil(n / (CHUNK * _PREDICTION_SHARE)))
     if workers is not None:
         check_whole("workers", workers)
     if batch_size is not None:
@@ -125,23 +125,24 @@ def evaluate(
     required = np.atleast_1d(radii_of.required_probability(listed))
     warn_uncertifiable(listed, required, n, budget.votes, cast(Stopping, stopping))
 
-    draws = 1 + n0 + (n if stopping == "fixed" else 0)  # an early decision needs few
-    rows = batch_size or block_rows(draws, data.dim)
-    counter = model.counter(data.image_shape, draws, rows)
-    counter.count_with_base(data.images[0], 0, seed, [])  # an unusable network is refused before any long work
-    config = _config(model, data, subset, n0, n, seed, cast(Stopping, stopping), rows)
+    rows = batch_size or block_rows(data.dim)
+    counter = model.counter(data.image_shape, rows)
+    layout = counter.manner(data.images[0]).layout  # an unusable network is refused here, before any long work
+    config = _config(model, data, subset, n0, n, seed, cast(Stopping, stopping), rows, layout)
+    rule = None
     if stopping == "anytime":
+        limits = [prediction_draws, *[n] * (len(listed) - 1)]
+        rule = StoppingRule(required, limits, budget.votes, CHUNK)
         config |= {"radii": listed, "threat_model": threat, "method": radii_of.method, "alpha": alpha}
-        config |= {"prediction_draws": prediction_draws}
+        config |= {"prediction_draws": prediction_draws, "rule": RULE_VERSION}
     key = run_key(config)
     with VoteStore(store) as votes:
         votes.add_run(key, config)
         done = votes.votes(key)
         todo = [i for i, index in enumerate(data.indices.tolist()) if index not in done]
-        thresholds = required if stopping == "anytime" else None
-        work = _Work(data, counter, n0, n, seed, thresholds, prediction_draws, budget.votes)
+        work = _Work(data, counter, n0, n, seed, rule)
         work.check(done, f"run {key[:12]} of {str(store)!r}")
-        _count(work, todo, len(data), workers, model.device, votes, key, progress)
+        _count(work, counter, todo, len(data), workers, model.device, votes, key, progress)
         stored = votes.votes(key)
     wanted = [stored[index] for index in data.indices.tolist()]
     return Run(key, config, wanted, radii_of, listed, alpha, budget, data.name)
@@ -219,34 +220,13 @@ class _Work:
     """How the votes of one image are counted."""
 
     def __init__(
-        self,
-        data: Dataset,
-        counter: VoteCounter,
-        n0: int,
-        n: int,
-        seed: int,
-        required: np.ndarray[Any, Any] | None,
-        prediction_draws: int,
-        alpha: float,
+        self, data: Dataset, counter: VoteCounter, n0: int, n: int, seed: int, rule: StoppingRule | None
     ) -> None:
-        self._data, self._counter, self._n0, self._n, self._seed = data, counter, n0, n, seed
-        self._prediction_draws = prediction_draws
-        self._required, self._alpha, self._classes = required, alpha, data.num_classes
-        self._looks = look_schedule(CHUNK, n, _GROWTH) if required is not None else ()
+        self._data, self._counter, self._n0, self._n, self._seed, self._rule = data, counter, n0, n, seed, rule
 
-    def count(self, position: int) -> ImageVotes:
-        start = time.perf_counter()
-        image, index = self._data.images[position], int(self._data.indices[position])
-        selection_draws = DrawRange(Stream.SELECTION, 0, self._n0)
-        if self._required is None:
-            ranges = [selection_draws, DrawRange(Stream.ESTIMATION, 0, self._n)]
-            base, (selection, votes) = self._counter.count_with_base(image, index, self._seed, ranges)
-        else:
-            base, (selection,) = self._counter.count_with_base(image, index, self._seed, [selection_draws])
-            votes = self._until_decided(image, index, int(select_class(selection)))
-        label = int(self._data.labels[position])
-        seconds = time.perf_counter() - start
-        return ImageVotes(index, label, base, selection, votes, seconds, image_digest(image, label))
+    def polls(self, positions: Iterable[int]) -> Iterator[Poll[ImageVotes]]:
+        """Yield what asks for the votes of the image at each position of the data set."""
+        return map(self._poll, positions)
 
     def check(self, stored: dict[int, ImageVotes], where: str) -> None:
         """Refuse stored votes that are of other images, or not of this network.
@@ -268,41 +248,51 @@ class _Work:
                     f"{remedy}"
                 )
         chosen = np.random.default_rng().permutation(positions)[:_RECOUNTED]
-        with single_threaded():
-            for position in chosen.tolist():
-                index = int(self._data.indices[position])
-                ranges = [DrawRange(Stream.SELECTION, 0, self._n0)]
-                _, (again,) = self._counter.count_with_base(self._data.images[position], index, self._seed, ranges)
-                moved = int(np.abs(again - stored[index].selection).sum()) // 2
-                if moved > 1 + self._n0 // 50:
-                    raise StoreError(
-                        f"{where} has votes that are not this network's: {moved} of {self._n0} draws fall otherwise "
-                        f"now for image {index}; something that it computes with was changed since; {remedy}"
-                    )
+        selection = DrawRange(Stream.SELECTION, 0, self._n0)
+        asks = [self._ask(position, [selection]) for position in chosen.tolist()]
+        for ask, again in zip(asks, self._counter.ask(asks), strict=True):
+            moved = int(np.abs(again.counts[0] - stored[ask.index].selection).sum()) // 2
+            if moved > 1 + self._n0 // 50:
+                raise StoreError(
+                    f"{where} has votes that are not this network's: {moved} of {self._n0} draws fall otherwise now "
+                    f"for image {ask.index}; something that it computes with was changed since; {remedy}"
+                )
 
-    def stop(self) -> None:
-        """Make all counting end at its next block."""
-        self._counter.stop()
+    def _ask(self, position: int, ranges: list[DrawRange], *, clean: bool = False) -> Ask:
+        return Ask(self._data.images[position], int(self._data.indices[position]), self._seed, ranges, clean)
 
-    def _until_decided(self, image: Tensor, index: int, chosen: int) -> np.ndarray[Any, Any]:
-        assert self._required is not None
-        votes, seen = np.zeros(self._classes, dtype=np.int64), 0
-        for look in self._looks:
-            (more,) = self._counter.count(image, index, self._seed, [DrawRange(Stream.ESTIMATION, seen, look)])
-            votes, seen = votes + more, look
-            successes = int(votes[chosen])
-            shown = exceeds(successes, seen, self._required, self._alpha)
-            # Giving up where a radius looks out of reach costs no soundness, so it may be done on any ground.
-            hopeless = exceeds(seen - successes, seen, 1.0 - self._required, self._alpha) | (self._required >= 1.0)
-            decided = shown | hopeless
-            decided[0] |= seen >= self._prediction_draws  # radius 0
-            if bool(np.all(decided)):
-                break
-        return votes
+    def _poll(self, position: int) -> Poll[ImageVotes]:
+        selection_draws = DrawRange(Stream.SELECTION, 0, self._n0)
+        if self._rule is None:
+            draws = [selection_draws, DrawRange(Stream.ESTIMATION, 0, self._n)]
+            answer = yield self._ask(position, draws, clean=True)
+            (selection, votes), seconds = answer.counts, answer.seconds
+        else:
+            answer = yield self._ask(position, [selection_draws], clean=True)
+            (selection,), seconds = answer.counts, answer.seconds
+            votes, more = yield from self._until_decided(position, int(select_class(selection)), self._rule)
+            seconds += more
+        index, label = int(self._data.indices[position]), int(self._data.labels[position])
+        assert answer.base is not None
+        digest = image_digest(self._data.images[position], label)
+        return ImageVotes(index, label, answer.base, selection, votes, seconds, digest)
+
+    def _until_decided(
+        self, position: int, chosen: int, rule: StoppingRule
+    ) -> Generator[Ask, Answer, tuple[Counts, float]]:
+        votes, seconds = np.zeros(self._data.num_classes, dtype=np.int64), 0.0
+        while True:
+            seen = int(votes.sum())
+            total = int(rule.next_look(votes[chosen], seen))
+            if total == seen:
+                return votes, seconds
+            answer = yield self._ask(position, [DrawRange(Stream.ESTIMATION, seen, total)])
+            votes, seconds = votes + answer.counts[0], seconds + answer.seconds
 
 
 def _count(
     work: _Work,
+    counter: VoteCounter,
     todo: list[int],
     total: int,
     workers: int | None,
@@ -316,47 +306,20 @@ def _count(
         progress(done, total)
     fresh: list[ImageVotes] = []
     last = time.monotonic()
-    threads = 1 if device.type != "cpu" else min(workers or torch.get_num_threads(), max(1, len(todo)))
+    threads = 1 if device.type != "cpu" else workers or torch.get_num_threads()
     try:
-        with single_threaded():
-            for row in _each(work, todo, threads):
-                fresh.append(row)
-                done += 1
-                if time.monotonic() - last > _COMMIT_SECONDS:
-                    store.add_votes(key, fresh)
-                    fresh, last = [], time.monotonic()
-                if progress is not None:
-                    progress(done, total)
+        for row in counter.run(work.polls(todo), threads):
+            fresh.append(row)
+            done += 1
+            if time.monotonic() - last > _COMMIT_SECONDS:
+                store.add_votes(key, fresh)
+                fresh, last = [], time.monotonic()
+            if progress is not None:
+                progress(done, total)
     finally:
         # An interruption or an error of one image loses none of those before it.
         if fresh:
             store.add_votes(key, fresh)
-
-
-def _each(work: _Work, todo: list[int], threads: int) -> Iterator[ImageVotes]:
-    """Yield the votes of each image as they are done."""
-    if threads == 1:
-        yield from map(work.count, todo)
-        return
-    with ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,)) as pool:
-        waiting: set[Future[ImageVotes]] = set()
-        images = iter(todo)
-        try:
-            while True:
-                for position in images:
-                    waiting.add(pool.submit(work.count, position))
-                    if len(waiting) >= 2 * threads:
-                        break
-                if not waiting:
-                    return
-                finished, waiting = wait(waiting, return_when=FIRST_COMPLETED)
-                for future in finished:
-                    yield future.result()
-        except BaseException:
-            work.stop()  # an interruption does not wait for whole images
-            raise
-        finally:
-            pool.shutdown(wait=True, cancel_futures=True)
 
 
 def _config(
@@ -368,6 +331,7 @@ def _config(
     seed: int,
     stopping: Stopping,
     rows: int,
+    layout: str,
 ) -> dict[str, Any]:
     """Return everything that decides the votes of a run."""
     return {
@@ -389,7 +353,9 @@ def _config(
         "seed": seed,
         "dtype": "float32",
         "autocast": "none" if model.precision == "float32" else model.precision,
+        "compiled": model.compiled,
         "device": model.device.type,
         "block": [rows, *data.image_shape],
+        "layout": layout,
         "stopping": stopping,
     }

@@ -55,6 +55,12 @@ class Run:
         self.required = np.atleast_1d(certificate.required_probability(self.radii))
         self.outcomes = self._judge()
 
+    @property
+    def precision(self) -> str:
+        """What the network computed in: ``"float32"``, ``"bfloat16"`` or ``"float16"``."""
+        autocast = str(self.config["autocast"])
+        return "float32" if autocast == "none" else autocast
+
     def _judge(self) -> list[Outcome]:
         labels = [row.label for row in self._votes]
         if self.config["stopping"] == "fixed":

@@ -40,8 +40,9 @@ def _run(words: Sequence[str] | None) -> int:
 
 
 def _model(args: argparse.Namespace) -> Any:
-    from rs_plugin.zoo import models
-    from rs_plugin.zoo.smoothed import STANDS_IN, load_model, smoothed
+    from rs_plugin.zoo import load_card, models
+    from rs_plugin.zoo.models import card_path, is_model
+    from rs_plugin.zoo.smoothed import STANDS_IN, check_serves, smoothed
 
     if args.checkpoint:
         return smoothed(
@@ -52,13 +53,12 @@ def _model(args: argparse.Namespace) -> Any:
             normalisation=args.normalisation,
             manifest=args.manifest,
         )
-    names = models.names()
-    if args.model_name in {*names, *(name.replace(".", "_") for name in names)} or args.model_name.endswith(".json"):
+    if is_model(args.model_name):
         if not args.noise:
-            load_model(args.model_name, args.dataset, args.threat_model)  # which says whether it is for that data set
+            check_serves(load_card(card_path(args.model_name)), args.dataset)
         return smoothed(args.model_name, args.noise, bank=args.bank, precision=args.precision)
     if not args.noise:
-        close = difflib.get_close_matches(args.model_name, names, n=1)
+        close = difflib.get_close_matches(args.model_name, models.names(), n=1)
         raise ParameterError(
             f"{args.model_name!r} is no model of this package; for one of RobustBench's give --noise, as in "
             f"'gaussian(sigma=0.25)'" + (f". Did you mean {close[0]!r}?" if close else "")

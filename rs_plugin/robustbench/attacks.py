@@ -25,7 +25,7 @@ from rs_plugin.robustbench.proposals import STEPS, Perturbed, check_attacks, pro
 from rs_plugin.smoothing import SmoothedClassifier, check_draws, check_seed, check_whole
 from rs_plugin.streams import CHUNK, Stream
 from rs_plugin.threats import Threat, check_radius, parse_threat
-from rs_plugin.voting import Counts, DrawRange, VoteCounter, single_threaded
+from rs_plugin.voting import Counts, DrawRange, VoteCounter, block_rows
 
 Progress = Callable[[int, int], None]
 
@@ -125,10 +125,7 @@ def attack_certificates(
         ParameterError: draws, alpha or steps out of range.
         DependencyError: AutoAttack is asked for and not installed.
     """
-    names = check_attacks(attacks)
-    check_draws(1, n)
-    check_alpha(alpha)
-    check_whole("steps", steps)
+    names = _checked(attacks, n, alpha, steps)
     place = {index: row for row, index in enumerate(dataset.indices.tolist())}
     indices = run.records()["index"].tolist()
     if not set(indices) <= place.keys() or dataset.collection != run.config["data_fingerprint"]:
@@ -136,15 +133,14 @@ def attack_certificates(
     first = dataset.images[place[int(run.config["first_image"])]] if run.config["first_image"] in place else None
     if first is not None and model_fingerprint(model.base, model.noise, first, model.device) != run.config["model"]:
         raise InputError(f"the model is not the one that run {run.key[:12]} is of; pass the one that was evaluated")
-    counted_in = "float32" if run.config["autocast"] == "none" else run.config["autocast"]
-    if model.precision != counted_in or str(model.noise) != run.config["noise"]:
+    if model.precision != run.precision or str(model.noise) != run.config["noise"]:
         raise InputError(
-            f"run {run.key[:12]} is of {run.config['noise']} in {counted_in}, the model of {model.noise} in "
+            f"run {run.key[:12]} is of {run.config['noise']} in {run.precision}, the model of {model.noise} in "
             f"{model.precision}; pass the model that was evaluated"
         )
     certified = [pair for pair in zip(indices, run.outcomes, strict=True) if pair[1].radius > 0]
     threat, seed = run.certificate.threat_model, int(run.config["seed"])
-    counter = model.counter(dataset.image_shape, n)
+    counter = model.counter(dataset.image_shape, block_rows(dataset.dim, n))
     proposals: list[Proposal] = []
     files: list[Path] = []
     for done, (index, outcome) in enumerate(certified):
@@ -248,14 +244,11 @@ def attacked_accuracy(
         ParameterError: draws, alpha, steps, seed or eps out of range.
         DependencyError: AutoAttack is asked for and not installed.
     """
-    names = check_attacks(attacks)
+    names = _checked(attacks, n, alpha, steps)
     threat = parse_threat(threat_model)
-    check_draws(1, n)
-    check_alpha(alpha)
-    check_whole("steps", steps)
     check_seed(seed)
     radius = check_radius("eps", eps)
-    counter = model.counter(dataset.image_shape, n)
+    counter = model.counter(dataset.image_shape, block_rows(dataset.dim, n))
     broken: list[str | None] = []
     rows = zip(dataset.images, dataset.labels.tolist(), dataset.indices.tolist(), strict=True)
     for image, label, index in rows:
@@ -275,11 +268,19 @@ def attacked_accuracy(
     return AttackedAccuracy(broken, threat, radius, names, alpha, n, model.bank)
 
 
+def _checked(attacks: Sequence[str], n: int, alpha: float, steps: int) -> tuple[str, ...]:
+    """Return the names of attacks, after the checks of all that attacks and judging them need."""
+    names = check_attacks(attacks)
+    check_draws(1, n)
+    check_alpha(alpha)
+    check_whole("steps", steps)
+    return names
+
+
 def _fresh_votes(counter: VoteCounter, image: Tensor, index: int, seed: int, number: int, n: int) -> Counts:
     """Return the votes of ``n`` draws that no other candidate of the image has seen."""
     start = number * CHUNK * -(-n // CHUNK)
-    with single_threaded():
-        return counter.count(image, index, seed, [DrawRange(Stream.ATTACK, start, start + n)])[0]
+    return counter.count(image, index, seed, [DrawRange(Stream.ATTACK, start, start + n)])[0]
 
 
 def _upper(votes: Counts, prediction: int, alpha: float) -> float:

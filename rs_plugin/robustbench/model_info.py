@@ -124,7 +124,7 @@ def write_info(
         "certified_curve": _curve(run),
         "noise": str(run.certificate.noise),
         "method": run.certificate.method,
-        "precision": "float32" if run.config["autocast"] == "none" else run.config["autocast"],
+        "precision": run.precision,
         "stopping": run.config["stopping"],
         "n0": run.config["n0"],
         "n": run.config["n"],

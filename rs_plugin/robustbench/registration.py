@@ -17,6 +17,7 @@ from rs_plugin.networks import build_network
 from rs_plugin.robustbench.shim import import_robustbench
 from rs_plugin.smoothing import SmoothedClassifier
 from rs_plugin.zoo import ModelCard, list_models
+from rs_plugin.zoo.models import undotted
 from rs_plugin.zoo.smoothed import load_model, serves
 
 _THREATS: Final = ("L2", "Linf")
@@ -71,7 +72,7 @@ def timm_name(name: str, dataset: str, threat: str) -> str:
     >>> timm_name("Ours-2026", "cifar10", "L2"), timm_name("ours_0.25", "cifar10", "Linf")
     ('ours_2026_cifar10_l2', 'ours_0_25_cifar10_linf')
     """
-    plain = name.lower().replace("-", "_").replace(".", "_")
+    plain = undotted(name.lower().replace("-", "_"))
     return f"{plain}_{dataset.lower()}_{threat.lower()}"
 
 

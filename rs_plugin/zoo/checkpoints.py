@@ -84,9 +84,11 @@ def load_checkpoint(
     content = _content(Path(path))
     state, own = _network_state(content, path)
     with torch.random.fork_rng(devices=[]):  # initialisation draws from the global generator, in vain here
-        network, family = _built(state, path)
+        network, family, architecture = _built(state, path)
     classes = len(state["fc.bias"])
-    _check_architecture(content, network, path)
+    said = content.get("arch") if isinstance(content, Mapping) else None
+    if isinstance(said, str) and architecture not in (said, ""):
+        raise ModelError(f"{str(path)!r} says that it holds {said!r}, but its parameters are those of {architecture!r}")
     if entry is not None and entry.normalisation is not None:
         if normalisation not in (None, entry.normalisation):
             raise InputError(
@@ -172,11 +174,11 @@ def _own_normalisation(tensors: Mapping[str, Tensor], path: str | Path) -> Conve
     return mean, std
 
 
-def _built(state: dict[str, Tensor], path: str | Path) -> tuple[nn.Module, int]:
-    """Return the network with its parameters, and 0 for CIFAR or 1 for ImageNet."""
+def _built(state: dict[str, Tensor], path: str | Path) -> tuple[nn.Module, int, str]:
+    """Return the network with its parameters, 0 for CIFAR or 1 for ImageNet, and its name in files that say it."""
     classes = len(state["fc.bias"]) if "fc.bias" in state else 0
     network: nn.Module | None = None
-    family = 0
+    family, architecture = 0, ""
     if classes and "block1.layer.0.conv1.weight" in state:  # the names of Yang et al.'s wide residual network
         state = {
             re.sub(r"^(block\d)\.layer\.", r"\1.", key).replace(".convShortcut.", ".shortcut."): value
@@ -191,10 +193,12 @@ def _built(state: dict[str, Tensor], path: str | Path) -> tuple[nn.Module, int]:
         bottleneck = "layer1.0.conv3.weight" in state
         if tuple(state["conv1.weight"].shape) == (16, 3, 3, 3) and blocks[3] == 0 and len(set(blocks[:3])) == 1:
             network = CifarResNet(6 * blocks[0] + 2, classes) if classes and not bottleneck and blocks[0] else None
+            architecture = f"cifar_resnet{6 * blocks[0] + 2}"
         elif (blocks, bottleneck) in _STAGES and classes:
             from torchvision import models
 
-            network, family = getattr(models, _STAGES[blocks, bottleneck])(num_classes=classes), 1
+            architecture = _STAGES[blocks, bottleneck]
+            network, family = getattr(models, architecture)(num_classes=classes), 1
     if network is None:
         raise ModelError(f"{str(path)!r} holds a residual network of no known architecture ({blocks} blocks a stage)")
     counters = {key: value for key, value in network.state_dict().items() if key.endswith("num_batches_tracked")}
@@ -203,23 +207,7 @@ def _built(state: dict[str, Tensor], path: str | Path) -> tuple[nn.Module, int]:
     except RuntimeError as error:
         reason = " ".join(str(error).split())[:200]
         raise ModelError(f"{str(path)!r} does not fit the architecture that its blocks say: {reason}") from error
-    return network.eval(), family
-
-
-def _check_architecture(content: Any, network: nn.Module, path: str | Path) -> None:
-    """Refuse a file whose own word for its architecture is not for what its blocks were found to be."""
-    said = content.get("arch") if isinstance(content, Mapping) else None
-    if not isinstance(said, str):
-        return
-    blocks = [len(getattr(network, f"layer{stage}", ())) for stage in (1, 2, 3, 4)]
-    if isinstance(network, CifarResNet):
-        found = f"cifar_resnet{6 * blocks[0] + 2}"
-    elif isinstance(network, WideResNet):
-        return  # whose files do not say
-    else:
-        found = _STAGES[tuple(blocks), type(network.layer1[0]).__name__ == "Bottleneck"]  # type: ignore[index]
-    if said != found:
-        raise ModelError(f"{str(path)!r} says that it holds {said!r}, but its parameters are those of {found!r}")
+    return network.eval(), family, architecture
 
 
 def _blocks(state: Mapping[str, Tensor], stage: str) -> tuple[int, ...]:

@@ -68,7 +68,17 @@ def card_path(name: str | Path) -> Path:
     if path.suffix == ".json":
         return path
     names = models.names()
-    if str(name) not in names:  # RobustBench's way to write it, in which timm allows no dots
-        alike = [known for known in names if known.replace(".", "_") == str(name)]
+    if str(name) not in names:
+        alike = [known for known in names if undotted(known) == str(name)]
         name = alike[0] if len(alike) == 1 else name
     return models.get(str(name))
+
+
+def undotted(name: str) -> str:
+    """Return a model's name as RobustBench writes it, since timm, which it asks, cuts names at dots."""
+    return name.replace(".", "_")
+
+
+def is_model(name: str) -> bool:
+    """Return whether ``name`` is that of a model, or of a card's file."""
+    return name.endswith(".json") or name in {*models.names(), *map(undotted, models.names())}

@@ -27,6 +27,14 @@ def serves(card: ModelCard, dataset: str) -> bool:
     return STANDS_IN.get(dataset, dataset) == STANDS_IN.get(card.dataset, card.dataset)
 
 
+def check_serves(card: ModelCard, dataset: str) -> None:
+    """Raise ParameterError unless the model is for images of ``dataset``."""
+    if not serves(card, dataset):
+        raise ParameterError(
+            f"model {card.name!r} is for {card.dataset!r}, not {dataset!r}; pass dataset={card.dataset!r}"
+        )
+
+
 def load_model(
     name: str | Path, dataset: str = "digits", threat_model: str = "L2", *, bank: int = 64
 ) -> SmoothedClassifier:
@@ -46,10 +54,7 @@ def load_model(
     threat = parse_threat(threat_model)
     path = card_path(name)
     card = load_card(path)
-    if not serves(card, dataset):
-        raise ParameterError(
-            f"model {card.name!r} is for {card.dataset!r}, not {dataset!r}; pass dataset={card.dataset!r}"
-        )
+    check_serves(card, dataset)
     noise = parse_noise(card.noise)
     if not noise.worst_shift_rules:  # a rule for one threat model serves the others, each ball lying inside another
         raise UnsupportedThreatError(f"no proven rule certifies {noise} against {threat}")
@@ -62,6 +67,7 @@ def smoothed(
     *,
     bank: int = 64,
     precision: str = "float32",
+    compiled: bool = False,
     normalisation: str | None = None,
     manifest: str | Path | None = None,
 ) -> SmoothedClassifier:
@@ -73,6 +79,7 @@ def smoothed(
         noise: the noise as text; that of the training if None.
         bank: as for ``SmoothedClassifier``.
         precision: the same.
+        compiled: the same.
         normalisation: of a checkpoint, as for ``load_checkpoint``.
         manifest: the same.
 
@@ -88,7 +95,7 @@ def smoothed(
                 raise ParameterError(f"{option} = {str(value)!r} is for checkpoints; model {str(name)!r} needs none")
         base, card = load_saved(card_path(name))
         return SmoothedClassifier(
-            base, parse_noise(noise or card.noise), card.num_classes, bank=bank, precision=precision
+            base, parse_noise(noise or card.noise), card.num_classes, bank=bank, precision=precision, compiled=compiled
         )
     entry = find_published(name, manifest)
     known = noise or (entry.noise if entry is not None else None)
@@ -96,4 +103,4 @@ def smoothed(
         raise ParameterError(f"the checkpoint {str(name)!r} needs a noise, as in 'gaussian(sigma=0.25)'")
     network = load_checkpoint(name, normalisation, manifest=manifest)
     classes = network.network.fc.out_features
-    return SmoothedClassifier(network, parse_noise(known), classes, bank=bank, precision=precision)
+    return SmoothedClassifier(network, parse_noise(known), classes, bank=bank, precision=precision, compiled=compiled)

@@ -20,8 +20,8 @@ from rs_plugin.estimation.sequential import (
     excludes_below,
     least_trials_anytime,
     log_truncated_mixture,
-    look_schedule,
 )
+from tests.estimation.schedules import geometric
 
 
 def exact_truncated(s: int, n: int, x: Fraction) -> Fraction:
@@ -102,7 +102,7 @@ def test_optional_stopping_simulated() -> None:
     """3000 images, growing looks up to 100 000 draws, p far below, at, and above thresholds."""
     alpha, images = 0.05, 3000
     rng = np.random.default_rng(20240608)
-    totals = np.array(look_schedule(100, 100_000))
+    totals = geometric(100, 100_000)
     for p in (0.5, 0.84, 0.99):
         s, failed = np.zeros(images, dtype=np.int64), np.zeros(images, dtype=bool)
         wrong = np.array([t for t in (0.84, 0.9, 0.99) if t >= p])
@@ -140,7 +140,7 @@ def test_anytime_bound_survives_stopping_at_its_best() -> None:
     """Each image keeps the best bound it ever saw; Clopper-Pearson treated so fails far more often than alpha."""
     rng = np.random.default_rng(7)
     images, p, alpha = 1000, 0.7, 0.05
-    totals = np.array(look_schedule(50, 20_000))
+    totals = geometric(50, 20_000)
     s, best, naive = np.zeros(images, dtype=np.int64), np.zeros(images), np.zeros(images)
     for draws, n in zip(np.diff(totals, prepend=0), totals, strict=True):
         s += rng.binomial(draws, p, images)

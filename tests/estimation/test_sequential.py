@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import math
 from fractions import Fraction
 
@@ -21,9 +20,9 @@ from rs_plugin.estimation.sequential import (
     excludes_below,
     least_trials_anytime,
     log_truncated_mixture,
-    look_schedule,
     wald_limit,
 )
+from tests.estimation.schedules import geometric
 
 EPS = 2.0**-52
 
@@ -257,7 +256,7 @@ def test_optional_stopping_simulated(p: float, thresholds: tuple[float, ...]) ->
     alpha, images = 0.05, 3000
     rng = np.random.default_rng(20240607)
     wrong = np.array([t for t in thresholds if t >= p])
-    totals = np.array(look_schedule(100, 100_000))
+    totals = geometric(100, 100_000)
     s = np.zeros(images, dtype=np.int64)
     failed, missed = np.zeros(images, dtype=bool), np.zeros(images, dtype=bool)
     for draws, n in zip(np.diff(totals, prepend=0), totals, strict=True):
@@ -287,48 +286,6 @@ def test_least_trials_anytime_at_the_ends() -> None:
     assert least_trials_anytime(0.0, 0.001) == least_trials_anytime(-1.0, 0.001) == 1
     with pytest.raises(ParameterError, match="draws would be needed"):
         least_trials_anytime(1 - 1e-12, 0.001)
-
-
-@settings(deadline=None, derandomize=True)
-@given(block=st.integers(1, 1000), cap=st.integers(1, 10**6), growth=st.floats(1.01, 5))
-def test_look_schedule(block: int, cap: int, growth: float) -> None:
-    looks = look_schedule(block, cap, growth)
-    assert looks[0] == min(block, cap)
-    assert looks[-1] == cap
-    assert all(later > earlier for earlier, later in itertools.pairwise(looks))
-    assert all(look % block == 0 for look in looks[:-1])
-    for earlier, later in itertools.pairwise(looks):
-        assert later <= max(growth * earlier * (1 + 1e-12) + block, earlier + block)  # 1e-12: this line's rounding
-
-
-def test_look_schedule_recorded() -> None:
-    assert look_schedule(100, 100) == (100,)
-    assert look_schedule(100, 30) == (30,)
-    assert look_schedule(100, 101) == (100, 101)
-    assert look_schedule(10, 200, 2) == (10, 20, 40, 80, 160, 200)
-    assert look_schedule(10, 55, 1.0) == (10, 20, 30, 40, 50, 55)
-    # 1.1 means 11/10: from 10 blocks to 11, not 12
-    assert look_schedule(1, 15, 1.1) == (1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 13, 15)
-    assert len(look_schedule(100, 100_000)) == 28
-
-
-@pytest.mark.parametrize(
-    "arguments",
-    [
-        (0, 10),
-        (10, 0),
-        (-1, 10),
-        (1.5, 10),
-        (10, 100, 0.9),
-        (10, 100, math.nan),
-        (10, 100, math.inf),
-        (10, 100, "fast"),
-        ([1, 2], 9),
-    ],
-)
-def test_look_schedule_refusals(arguments: tuple[float, ...]) -> None:
-    with pytest.raises(ParameterError):
-        look_schedule(*arguments)
 
 
 def test_wald_limit() -> None:

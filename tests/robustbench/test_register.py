@@ -77,6 +77,7 @@ class TestShim:
 
 @pytest.fixture
 def fresh(monkeypatch: pytest.MonkeyPatch) -> None:
+    earlier = set(registration._registered) | {registration._home().__name__}
     monkeypatch.setattr(registration, "_registered", {})
     import timm.models._registry as registry
 
@@ -84,6 +85,8 @@ def fresh(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("_model_entrypoints", "_model_to_module", "_model_default_cfgs", "_module_to_models"):
         held = getattr(registry, name)
         copied = type(held)(held) if not hasattr(held, "default_factory") else held.copy()
+        for taken in earlier & set(copied):  # by another test of the same process
+            del copied[taken]
         monkeypatch.setattr(registry, name, copied)
 
 

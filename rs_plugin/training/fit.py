@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-import io
 import math
-import shlex
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import torch
 from torch import nn
@@ -20,11 +18,14 @@ from rs_plugin import __version__
 from rs_plugin.datasets import Dataset, load_dataset
 from rs_plugin.datasets.augmentation import augmentations
 from rs_plugin.distributions import SmoothingDistribution, parse_noise
-from rs_plugin.errors import ModelError, ParameterError
-from rs_plugin.files import write_whole
+from rs_plugin.errors import ModelError
 from rs_plugin.networks import build_network
-from rs_plugin.zoo import ModelCard, weights_bytes
+from rs_plugin.training.adversary import noisy_batch
+from rs_plugin.training.checkpoint import Checkpoint
+from rs_plugin.training.recipe import TrainConfig, command_line, default_name
+from rs_plugin.zoo import ModelCard, load_saved, weights_bytes
 from rs_plugin.zoo.card import check_name
+from rs_plugin.zoo.models import card_path
 
 #: Draws an image behind a card's accuracy under noise, and the seed of their generator.
 EVALUATION_DRAWS: Final = 20
@@ -35,69 +36,6 @@ _EVALUATION_BATCH: Final = 512
 
 #: Epochs whose loss is logged and kept on the card, about.
 _TOLD: Final = 12
-
-_INTEGERS: Final = {"epochs": 1, "batch_size": 1, "seed": 0}
-_NUMBERS: Final = {"lr": False, "weight_decay": True}
-_OPTIMIZERS: Final = ("adamw", "sgd")
-_PRECISIONS: Final = ("float32", "bfloat16")
-
-
-@dataclass(frozen=True)
-class TrainConfig:
-    """A recipe: with one version of torch, on one thread of one kind of processor, it decides every weight.
-
-    Args:
-        dataset: the held-out data set; the images of ``<dataset>_train`` are trained on.
-        architecture: registered name of the network.
-        noise: the noise that every training image is put under, afresh at every pass, as ``parse_noise`` reads it.
-        epochs: passes over the training images.
-        batch_size: images a step.
-        optimizer: ``"adamw"``, with decoupled weight decay, or ``"sgd"``, with Nesterov momentum 0.9.
-        lr: highest learning rate of the one-cycle schedule.
-        weight_decay: the optimizer's weight decay.
-        augmentation: registered name of the change that images undergo before the noise.
-        precision: ``"float32"``, or ``"bfloat16"``: autocast and channels last, twice as fast where the processor has
-            bfloat16; the weights of the result are then rounded to half precision, which is what its file holds.
-        seed: seed of initialisation, order, augmentation and noise.
-
-    Raises:
-        ParameterError: a setting has another type or lies outside its range.
-    """
-
-    dataset: str = "digits"
-    architecture: str = "digits_net"
-    noise: str = "gaussian(sigma=0.25)"
-    epochs: int = 1000
-    batch_size: int = 256
-    optimizer: str = "adamw"
-    lr: float = 3e-3
-    weight_decay: float = 1e-2
-    augmentation: str = "shift"
-    precision: str = "float32"
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        for name, lowest in _INTEGERS.items():
-            value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, int) or not lowest <= value < 2**63:
-                raise ParameterError(f"{name} must be an integer of {lowest} or more, not {value!r}")
-        for name, zero in _NUMBERS.items():
-            value = getattr(self, name)
-            fits = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-            if not fits or not (value > 0 or (zero and value == 0)):
-                raise ParameterError(f"{name} must be {'0 or more' if zero else 'positive'} and finite, not {value!r}")
-        for name in ("dataset", "architecture", "noise", "augmentation"):
-            if not isinstance(getattr(self, name), str):
-                raise ParameterError(f"{name} must be a text, not {getattr(self, name)!r}")
-        for name, known in (("optimizer", _OPTIMIZERS), ("precision", _PRECISIONS)):
-            if getattr(self, name) not in known:
-                raise ParameterError(f"{name} must be {' or '.join(known)}, not {getattr(self, name)!r}")
-        if self.dataset.endswith("_train"):
-            held_out = self.dataset.removesuffix("_train")
-            raise ParameterError(
-                f"dataset = {self.dataset!r} names training images; give {held_out!r}, the held-out set: "
-                f"training then uses {self.dataset!r}"
-            )
 
 
 @dataclass(frozen=True)
@@ -171,31 +109,6 @@ def accuracy(
     return right / (len(dataset) * passes)
 
 
-def default_name(config: TrainConfig) -> str:
-    """Return ``<dataset>_<noise>_<s>``, where ``s`` is the root mean square of one coordinate of the noise.
-
-    >>> default_name(TrainConfig(noise="laplace(b=0.1768)"))
-    'digits_laplace_0.25'
-    """
-    noise = parse_noise(config.noise)
-    stem = f"{config.dataset}_{noise.name.replace('_', '')}"
-    dim = load_dataset(config.dataset, n_examples=1).dim
-    noise.check_dim(dim)
-    try:
-        scale = f"_{math.sqrt(noise.second_moment(dim)):.2g}"
-    except ParameterError:  # a family that states no second moment
-        scale = ""
-    return check_name(stem + scale)
-
-
-def command_line(config: TrainConfig, name: str) -> str:
-    """Return the command that trains with ``config`` again."""
-    words = ["rs-plugin", "train"]
-    for setting, value in {**dataclasses.asdict(config), "name": name}.items():
-        words += [f"--{setting.replace('_', '-')}", str(value)]
-    return shlex.join(words)
-
-
 def _fit(
     config: TrainConfig,
     training: Dataset,
@@ -213,6 +126,8 @@ def _fit(
         _seed_global(generator)
         model = build_network(config.architecture, training.num_classes)
         _check_fit(model, config, training)
+        if config.start:
+            model.load_state_dict(_start_of(config).state_dict())
         model.train()
         half = config.precision == "bfloat16"
         layout = torch.channels_last if half else torch.contiguous_format
@@ -220,7 +135,7 @@ def _fit(
         optimizer = _optimizer(config, model)
         steps = config.epochs * math.ceil(len(training) / config.batch_size)
         schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, max_lr=config.lr, total_steps=steps)
-        state = _Checkpoint(checkpoint, config, training, model, optimizer, schedule, generator)
+        state = Checkpoint(checkpoint, config, training, model, optimizer, schedule, generator)
         done, losses = state.restore()
         written = time.monotonic()
         if progress is not None:
@@ -229,12 +144,12 @@ def _fit(
             _seed_global(generator)
             total = 0.0
             for batch in torch.split(torch.randperm(len(training), generator=generator), config.batch_size):
-                images = augment(training.images[batch], generator)
-                images = images + noise.sample(images.shape, generator=generator, dtype=images.dtype)
-                images = images.contiguous(memory_format=layout)
+                images = augment(training.images[batch], generator).contiguous(memory_format=layout)
+                labels = training.labels[batch]
                 with torch.autocast("cpu", torch.bfloat16, enabled=half):
+                    images, labels = noisy_batch(model, images, labels, noise, config, generator)
                     scores = model(images)
-                loss = nn.functional.cross_entropy(scores.float(), training.labels[batch])
+                loss = nn.functional.cross_entropy(scores.float(), labels)
                 optimizer.zero_grad()
                 torch.autograd.backward(loss)
                 optimizer.step()
@@ -256,6 +171,15 @@ def _fit(
     if half:
         _round_to_half(model)
     return model.eval(), losses
+
+
+def _start_of(config: TrainConfig) -> nn.Module:
+    model, card = load_saved(card_path(config.start))
+    if card.architecture != config.architecture:
+        raise ModelError(
+            f"start = {config.start!r} is a {card.architecture}, not a {config.architecture}; give that architecture"
+        )
+    return model
 
 
 def _optimizer(config: TrainConfig, model: nn.Module) -> torch.optim.Optimizer:
@@ -289,60 +213,6 @@ def _check_fit(model: nn.Module, config: TrainConfig, training: Dataset) -> None
 
 def _seed_global(generator: torch.Generator) -> None:
     torch.default_generator.manual_seed(int(torch.randint(2**62, (), generator=generator)))
-
-
-@dataclass(frozen=True)
-class _Checkpoint:
-    """All that decides the rest of a training, in one file that is replaced as a whole."""
-
-    path: Path | None
-    config: TrainConfig
-    training: Dataset
-    model: nn.Module
-    optimizer: torch.optim.Optimizer
-    schedule: torch.optim.lr_scheduler.LRScheduler
-    generator: torch.Generator
-
-    def restore(self) -> tuple[int, list[tuple[int, float]]]:
-        """Load the file if there is one, and return the number of epochs done and the losses told of."""
-        if self.path is None or not self.path.exists():
-            return 0, []
-        remedy = "delete it, or name another file"
-        try:
-            stored: dict[str, Any] = torch.load(self.path, map_location="cpu", weights_only=True)
-            key = stored["key"]
-            other = sorted(name for name, value in self._key().items() if key.get(name) != value)
-            if not other:
-                self.model.load_state_dict(stored["model"])
-                self.optimizer.load_state_dict(stored["optimizer"])
-                self.schedule.load_state_dict(stored["schedule"])
-                self.generator.set_state(stored["generator"])
-                return int(stored["epoch"]), [(int(number), float(loss)) for number, loss in stored["losses"]]
-        except Exception as error:  # what torch.load raises for a file that is none of its own has no common base
-            raise ParameterError(f"{self.path} is not a checkpoint of a training ({error}); {remedy}") from error
-        raise ParameterError(f"the checkpoint {self.path} was made with another {', '.join(other)}; {remedy}")
-
-    def write(self, epoch: int, losses: list[tuple[int, float]]) -> None:
-        if self.path is None:
-            return
-        content = {
-            "key": self._key(),
-            "epoch": epoch,
-            "losses": losses,
-            "model": self.model.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
-            "schedule": self.schedule.state_dict(),
-            "generator": self.generator.get_state(),
-        }
-        buffer = io.BytesIO()
-        torch.save(content, buffer)
-        try:
-            write_whole(self.path, buffer.getvalue())
-        except OSError as error:
-            raise ParameterError(f"cannot write the checkpoint {self.path}: {error}; name another file") from error
-
-    def _key(self) -> dict[str, Any]:
-        return {**dataclasses.asdict(self.config), "training images": self.training.fingerprint}
 
 
 def _card(

@@ -1,0 +1,22 @@
+"""Counting the base network's answers under noise."""
+
+from rs_plugin.voting.counter import VoteCounter, block_rows
+from rs_plugin.voting.manner import Manner
+from rs_plugin.voting.passes import PRECISIONS, check_precision, check_scores, computing_in, single_threaded
+from rs_plugin.voting.schedule import Answer, Ask, Counts, DrawRange, Poll
+
+__all__ = [
+    "PRECISIONS",
+    "Answer",
+    "Ask",
+    "Counts",
+    "DrawRange",
+    "Manner",
+    "Poll",
+    "VoteCounter",
+    "block_rows",
+    "check_precision",
+    "check_scores",
+    "computing_in",
+    "single_threaded",
+]

@@ -1,0 +1,205 @@
+"""What the network is shown next: draws of many images, mixed so that every pass is full.
+
+Whoever wants votes of an image writes a *poll*: a generator that yields what it asks for and is sent the votes, as
+often as it likes, and returns its result. The schedule cuts what all open polls ask for into slots of one chunk of
+draws each, hands them out in groups and gives the polls their votes. It knows neither noise nor network.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Generator, Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Final, Generic, NamedTuple, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+
+from rs_plugin.errors import ParameterError
+from rs_plugin.streams import CHUNK, Stream
+
+Counts = NDArray[np.int64]
+T = TypeVar("T")
+
+#: Seconds after which a thread that waits for work looks whether it still shall.
+_PATIENCE: Final = 0.1
+
+
+class DrawRange(NamedTuple):
+    """Draws ``start … stop - 1`` of a stream; ``start`` is a multiple of the chunk size."""
+
+    stream: Stream
+    start: int
+    stop: int
+
+
+@dataclass(frozen=True)
+class Ask:
+    """Draws of one image whose answers are wanted.
+
+    Args:
+        image: in [0, 1], without a batch axis.
+        index: the image's place in its data set, and with ``seed`` the source of its draws.
+        seed: of the run.
+        ranges: the draws.
+        clean: whether the answer to the image itself, without noise, is wanted too.
+    """
+
+    image: Tensor
+    index: int
+    seed: int
+    ranges: Sequence[DrawRange]
+    clean: bool = False
+
+
+class Answer(NamedTuple):
+    """Votes (classes,) of every range, the class of the image itself if asked for, and the seconds it all took."""
+
+    counts: list[Counts]
+    base: int | None
+    seconds: float
+
+
+Poll = Generator[Ask, Answer, T]
+
+
+@dataclass(eq=False)
+class _Open(Generic[T]):
+    """A poll that waits for an answer."""
+
+    poll: Poll[T]
+    ask: Ask
+    counts: list[Counts]
+    left: int
+    base: int | None = None
+    seconds: float = 0.0
+
+
+class Slot(NamedTuple):
+    """One chunk of one image: its first ``used`` draws count; if ``clean``, the image itself takes the next place."""
+
+    ask: Ask
+    stream: Stream
+    chunk: int
+    used: int
+    clean: bool
+    place: int
+    opened: _Open[object]
+
+
+@dataclass(eq=False)
+class Schedule(Generic[T]):
+    """Hands out the slots of polls; safe to use from several threads.
+
+    Args:
+        polls: taken one after the other, as many at a time as it takes to fill a group.
+        size: slots in a group.
+        num_classes: number of classes.
+        mixed: whether a group may hold slots of several polls.
+    """
+
+    polls: Iterable[Poll[T]]
+    size: int
+    num_classes: int
+    mixed: bool = True
+    _queue: deque[Slot] = field(default_factory=deque)
+    _out: int = 0
+    _more: bool = True
+    _stopped: bool = False
+
+    def __post_init__(self) -> None:
+        self._coming = iter(self.polls)
+        self._changed = threading.Condition()
+
+    def take(self) -> list[Slot]:
+        """Return the next group; wait where all depends on groups that are out; return nothing when all is done.
+
+        Raises:
+            KeyboardInterrupt: the schedule was stopped.
+        """
+        with self._changed:
+            while True:
+                if self._stopped:
+                    raise KeyboardInterrupt
+                while self._more and len(self._queue) < self.size:
+                    self._open_next()
+                if self._queue:
+                    break
+                if not self._out:
+                    return []
+                self._changed.wait(_PATIENCE)
+            count = min(self.size, len(self._queue))
+            if not self.mixed:
+                first = self._queue[0].opened
+                count = next((i for i in range(count) if self._queue[i].opened is not first), count)
+            self._out += 1
+            return [self._queue.popleft() for _ in range(count)]
+
+    def deliver(self, slots: Sequence[Slot], answers: Counts, seconds: float) -> list[T]:
+        """Take the classes (slots, chunk) that the network answered, and return the results of polls that ended."""
+        done: list[T] = []
+        with self._changed:
+            self._out -= 1
+            for slot, classes in zip(slots, answers, strict=True):
+                opened = slot.opened
+                opened.seconds += seconds / len(slots)
+                if slot.used:
+                    opened.counts[slot.place] += np.bincount(classes[: slot.used], minlength=self.num_classes)
+                if slot.clean:
+                    opened.base = int(classes[slot.used])
+                opened.left -= 1
+                if not opened.left:
+                    answer = Answer(opened.counts, opened.base, opened.seconds)
+                    done += self._go_on(opened.poll, answer)  # type: ignore[arg-type]
+            self._changed.notify_all()
+        return done
+
+    def stop(self) -> None:
+        """Make every thread end that takes a group from now on."""
+        with self._changed:
+            self._stopped = True
+            self._changed.notify_all()
+
+    def _open_next(self) -> None:
+        poll = next(self._coming, None)
+        if poll is None:
+            self._more = False
+        else:
+            self._add(poll, next(poll))
+
+    def _go_on(self, poll: Poll[T], answer: Answer) -> list[T]:
+        try:
+            self._add(poll, poll.send(answer))
+        except StopIteration as end:
+            return [end.value]
+        return []
+
+    def _add(self, poll: Poll[T], ask: Ask) -> None:
+        counts = [np.zeros(self.num_classes, dtype=np.int64) for _ in ask.ranges]
+        opened = _Open(poll, ask, counts, 0)
+        slots = _slots(ask, opened)  # type: ignore[arg-type]
+        if not slots:
+            raise ParameterError(f"a poll asked for no draws of image {ask.index}; ask for some, or end")
+        opened.left = len(slots)
+        self._queue.extend(slots)
+
+
+def _slots(ask: Ask, opened: _Open[object]) -> list[Slot]:
+    """Return the slots of an ask. The image itself takes the place of a draw that is not used, where there is one."""
+    torn = [part for part in ask.ranges if part.start % CHUNK]
+    if torn:
+        raise ParameterError(f"draws from {torn[0].start} on were asked for; begin at a multiple of {CHUNK}")
+    slots = [
+        Slot(ask, stream, first // CHUNK, min(CHUNK, stop - first), False, place, opened)
+        for place, (stream, start, stop) in enumerate(ask.ranges)
+        for first in range(start, stop, CHUNK)
+    ]
+    if ask.clean:
+        free = next((i for i, slot in enumerate(slots) if slot.used < CHUNK), None)
+        if free is None:
+            slots.append(Slot(ask, Stream.SELECTION, 0, 0, True, 0, opened))
+        else:
+            slots[free] = slots[free]._replace(clean=True)
+    return slots
