@@ -6,6 +6,7 @@ import math
 import time
 import warnings
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import Any, Final, Literal, cast
 
@@ -308,14 +309,15 @@ def _count(
     last = time.monotonic()
     threads = 1 if device.type != "cpu" else workers or torch.get_num_threads()
     try:
-        for row in counter.run(work.polls(todo), threads):
-            fresh.append(row)
-            done += 1
-            if time.monotonic() - last > _COMMIT_SECONDS:
-                store.add_votes(key, fresh)
-                fresh, last = [], time.monotonic()
-            if progress is not None:
-                progress(done, total)
+        with closing(counter.run(work.polls(todo), threads)) as rows:  # or threads would go on after an interruption
+            for row in rows:
+                fresh.append(row)
+                done += 1
+                if time.monotonic() - last > _COMMIT_SECONDS:
+                    store.add_votes(key, fresh)
+                    fresh, last = [], time.monotonic()
+                if progress is not None:
+                    progress(done, total)
     finally:
         # An interruption or an error of one image loses none of those before it.
         if fresh:

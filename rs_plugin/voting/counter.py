@@ -108,8 +108,8 @@ class VoteCounter:
         """Return the context of all passes: what is compiled cannot have its weights frozen in the faster one."""
         return torch.no_grad() if self._compiled else torch.inference_mode()
 
-    def run(self, polls: Iterable[Poll[T]], threads: int = 1) -> Iterator[T]:
-        """Answer polls, many at a time, and yield the result of each as it ends.
+    def run(self, polls: Iterable[Poll[T]], threads: int = 1) -> Generator[T, None, None]:
+        """Answer polls, many at a time, and yield the result of each as it ends; closing it ends the threads.
 
         Draws are a function of seed and image alone, so votes depend neither on the order nor on the threads.
 

@@ -63,7 +63,8 @@ def compile_network(network: nn.Module, images: Tensor, num_classes: int, precis
     """
     import torch._inductor.config  # the setting that lets weights be constants is documented there and nowhere public
 
-    # Compiled code is kept by the code that it came from, and what was compiled for other weights must not be met.
+    # Compiled code is kept with the code that it came from, for all networks of a class: what was compiled for other
+    # weights must not be met. A caller's own compiled networks are compiled once more when they are next called.
     torch.compiler.reset()
     fast = torch.compile(copy.deepcopy(network), dynamic=False)
     try:

@@ -426,6 +426,16 @@ class TestSurroundings:
         finally:
             torch.set_default_dtype(torch.float32)
 
+    def test_an_interruption_between_images_ends_the_threads_though_its_traceback_is_held(self) -> None:
+        def stop(done: int, total: int) -> None:
+            if done == 1:
+                raise KeyboardInterrupt
+
+        before = threading.active_count()
+        with pytest.raises(KeyboardInterrupt) as raised:
+            small(workers=2, n=200_000, progress=stop)  # five images are left, a million draws
+        assert raised.tb is not None and threading.active_count() == before
+
     def test_an_interruption_does_not_wait_for_whole_images(self, monkeypatch: pytest.MonkeyPatch) -> None:
         groups = 0
         real = VoteCounter._answers
