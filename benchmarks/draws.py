@@ -2,7 +2,8 @@
 
 Simulated: for each of the 10 000 images of Cohen et al.'s logs (CIFAR-10, ResNet-110, n = 100 000) the probability of
 its class is what the logged radius says, votes are drawn with it, and ``StoppingRule`` decides. The classes that the
-log abstains on get probability 1/2. Real: 40 images, a model of the zoo, against the same model at n = 100 000.
+log abstains on get probability 1/2. Real: 40 images, a model of the zoo, against the same model at n = 100 000;
+``--simulated`` leaves that out.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from scipy import special, stats
 
 from rs_plugin import SmoothedClassifier, evaluate, load_base, parse_noise
 from rs_plugin.estimation import StoppingRule, clopper_pearson_lower, exceeds, wald_limit
+from rs_plugin.evaluation.evaluate import prediction_limit
 from rs_plugin.streams import CHUNK
 
 N0, N, ALPHA = 100, 100_000, 1e-3
@@ -65,21 +67,20 @@ def betting(thresholds: Array) -> Next:
     """
 
     def next_look(s: Array, n: Array) -> Array:
-        s, n = s[:, None], n[:, None]
-        wealth = special.betaln(s + 0.5, n - s + 0.5) - special.betaln(0.5, 0.5)
-        wealth = wealth - special.xlogy(s, thresholds) - special.xlog1py(n - s, -thresholds)
-        undecided = (wealth < -np.log(ALPHA)).any(1) & (n[:, 0] < N)
-        total = np.minimum(n[:, 0] + np.maximum(1, n[:, 0] // 100), N)
-        return np.where(undecided, total, n[:, 0])
+        undecided = (_log_wealth(s[:, None], n[:, None], thresholds) < -np.log(ALPHA)).any(1) & (n < N)
+        return np.where(undecided, np.minimum(n + np.maximum(1, n // 100), N), n)
 
     return next_look
 
 
 def shown_by_betting(s: Array, n: Array, threshold: float) -> Array:
     """Return whether the wealth shows p above the threshold."""
+    return np.asarray((_log_wealth(s, n, threshold) >= -np.log(ALPHA)) & (s > threshold * n))
+
+
+def _log_wealth(s: Array, n: Array, threshold: Array | float) -> Array:
     wealth = special.betaln(s + 0.5, n - s + 0.5) - special.betaln(0.5, 0.5)
-    wealth = wealth - special.xlogy(s, threshold) - special.xlog1py(n - s, -threshold)
-    return np.asarray((wealth >= -np.log(ALPHA)) & (s > threshold * n))
+    return np.asarray(wealth - special.xlogy(s, threshold) - special.xlog1py(n - s, -threshold))
 
 
 def simulation() -> list[dict[str, Any]]:
@@ -89,8 +90,7 @@ def simulation() -> list[dict[str, Any]]:
         right, radius, p = logged(sigma)
         for radii in RADII:
             needed = stats.norm.cdf(np.array(radii) / float(sigma))
-            limit = CHUNK * -(-N // (30 * CHUNK))
-            rule = StoppingRule([0.5, *needed], [limit, *[N] * len(radii)], ALPHA, CHUNK)
+            rule = StoppingRule([0.5, *needed], [prediction_limit(N), *[N] * len(radii)], ALPHA, CHUNK)
             s, n = simulated(p, rule.next_look, rng)
             other_s, other_n = simulated(p, betting(needed), rng)
             wald = np.max([wald_limit(p, q, ALPHA) for q in needed], axis=0)

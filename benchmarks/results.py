@@ -137,7 +137,7 @@ def _comparison() -> str:
             stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
         )  # fmt: skip
         seconds = time.perf_counter() - start
-    return f"## The default comparison\n\n{COMPARISON_TEXT}\n\n{seconds:.0f} s."
+    return _section("The default comparison", COMPARISON_TEXT, f"{seconds:.0f} s.")
 
 
 def _throughput() -> str:
@@ -147,7 +147,7 @@ def _throughput() -> str:
         for name, row in _run("throughput.py")["noises"].items()
     ]  # fmt: skip
     header = ["noise", "counting", "noise and network", "noise alone", "whole call"]
-    return f"## Counting votes\n\n{THROUGHPUT_TEXT}\n\n{_table(header, rows)}"
+    return _section("Counting votes", THROUGHPUT_TEXT, _table(header, rows))
 
 
 def _networks() -> str:
@@ -156,19 +156,19 @@ def _networks() -> str:
     protocols = result["protocols"]
     cohen = protocols["CERTIFY of Cohen et al."][0]
     rows = [[name, *(f"{ratio:.2f}" for ratio in (*row, row[0] / cohen))] for name, row in protocols.items()]
-    missing = f"Not installed, so not timed: {result['missing']}.\n\n" if result["missing"] else ""
+    missing = [f"Not installed, so not timed: {result['missing']}."] if result["missing"] else []
     memory = [[n, f"{size / result['memory']['1000']:.2f}"] for n, size in result["memory"].items()]
-    return (
-        f"## A network\n\n{NETWORKS_TEXT}\n\n{_table(['noise', 'counting', 'least', 'most'], noises)}\n\n"
-        f"{PROTOCOLS_TEXT}\n\n{missing}{_table(['what', 'ratio', 'least', 'most', 'to Cohen et al.'], rows)}\n\n"
-        f"{MEMORY_TEXT}\n\n{_table(['n', 'peak memory, ratio'], memory)}"
-    )
+    return _section(
+        "A network", NETWORKS_TEXT, _table(["noise", "counting", "least", "most"], noises), PROTOCOLS_TEXT, *missing,
+        _table(["what", "ratio", "least", "most", "to Cohen et al."], rows), MEMORY_TEXT,
+        _table(["n", "peak memory, ratio"], memory),
+    )  # fmt: skip
 
 
 def _draws() -> str:
     result = _run("draws.py")
     if "skipped" in result:
-        return f"## Draws\n\nNot measured: {result['skipped']}."
+        return _section("Draws", f"Not measured: {result['skipped']}.")
 
     def percent(*shares: list[float]) -> str:
         return "; ".join(", ".join(f"{share:.1f}" for share in each) for each in zip(*shares, strict=True))
@@ -185,16 +185,14 @@ def _draws() -> str:
          f"{row['wald_ratio']:.2f}"]
         for row in result["real"]["rows"]
     ]  # fmt: skip
-    return (
-        f"## Draws\n\n{SIMULATED_TEXT}\n\n{_table(header, simulated)}\n\n{REAL_TEXT}\n\n"
-        f"{_table(['radii', 'fewer draws', 'accuracy', 'Wald'], real)}"
-    )
+    measured = _table(["radii", "fewer draws", "accuracy", "Wald"], real)
+    return _section("Draws", SIMULATED_TEXT, _table(header, simulated), REAL_TEXT, measured)
 
 
 def _models() -> str:
     result = _run("models.py")
     if "skipped" in result:
-        return f"## Models\n\nNot measured: {result['skipped']}."
+        return _section("Models", f"Not measured: {result['skipped']}.")
     rows = [
         [f"`{name}`", row["threat"], f"{radius:.4g}", f"{found:.1f}", f"{low:.1f} to {high:.1f}", f"{row['draws']:.0f}"]
         for name, row in result.items()
@@ -203,13 +201,13 @@ def _models() -> str:
         )
     ]
     header = ["model", "norm", "radius", "certified", "interval", "draws an image"]
-    return f"## Models\n\n{MODELS_TEXT}\n\n{_table(header, rows)}"
+    return _section("Models", MODELS_TEXT, _table(header, rows))
 
 
 def _sampling() -> str:
     ratios = _run("sampling.py")["ratios"]
     rows = [[f"`{name}`", f"{row['time']:.2f}", f"{row['memory']:.2f}"] for name, row in ratios.items()]
-    return f"## Sampling\n\n{SAMPLING_TEXT}\n\n{_table(['noise', 'time', 'memory'], rows)}"
+    return _section("Sampling", SAMPLING_TEXT, _table(["noise", "time", "memory"], rows))
 
 
 def _certificates() -> str:
@@ -219,10 +217,14 @@ def _certificates() -> str:
         [f"`{name}`", str(row["values"]), f"{row['least']:.1e}", f"{row['largest']:.1e}"]
         for name, row in result["errors"].items()
     ]
-    return (
-        f"## Certificates\n\n{CERTIFICATES_TEXT}\n\n{_table(['certificate', 'seconds'], timings)}\n\n"
-        f"{ERRORS_TEXT}\n\n{_table(['certificate', 'values', 'least excess', 'largest excess'], errors)}"
-    )
+    return _section(
+        "Certificates", CERTIFICATES_TEXT, _table(["certificate", "seconds"], timings), ERRORS_TEXT,
+        _table(["certificate", "values", "least excess", "largest excess"], errors),
+    )  # fmt: skip
+
+
+def _section(title: str, *parts: str) -> str:
+    return "\n\n".join((f"## {title}", *parts))
 
 
 def _table(header: list[str], rows: list[list[str]]) -> str:

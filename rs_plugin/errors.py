@@ -43,6 +43,11 @@ class DependencyError(RSPluginError, ImportError):
     """An optional package is needed for what was asked."""
 
 
+def first_line(error: BaseException) -> str:
+    """Return the first line of what an error of another package says, its type where it says nothing."""
+    return (str(error).splitlines() or [type(error).__name__])[0]
+
+
 class UncertifiableRadiusWarning(UserWarning):
     """No outcome of the draws that were asked for can certify a radius that was asked for.
 

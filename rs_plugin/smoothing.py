@@ -196,10 +196,16 @@ class SmoothedClassifier(nn.Module):
             self._bank_noise = {key: noise}
         return self._bank_noise[key]
 
+    def with_bank(self, bank: int) -> SmoothedClassifier:
+        """Return the same classifier, of the same network, with another number of draws in its noise bank."""
+        return self._over(self.base, bank)
+
     def __deepcopy__(self, memo: dict[int, Any]) -> SmoothedClassifier:
-        base = copy.deepcopy(self.base, memo)
-        how: dict[str, Any] = {"bank": self.bank, "precision": self.precision, "compiled": self.compiled}
-        return SmoothedClassifier(base, self.noise, self.num_classes, **how)
+        return self._over(copy.deepcopy(self.base, memo), self.bank)
+
+    def _over(self, base: nn.Module, bank: int) -> SmoothedClassifier:
+        how: dict[str, Any] = {"precision": self.precision, "compiled": self.compiled}
+        return SmoothedClassifier(base, self.noise, self.num_classes, bank=bank, **how)
 
 
 def budgeted_certificate(

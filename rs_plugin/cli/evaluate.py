@@ -128,8 +128,7 @@ def _attacked(run: Run, model: SmoothedClassifier, data: Dataset, args: argparse
     """Attack a run's certificates, say what came of it, and return the exit code."""
     from rs_plugin.robustbench.attacks import attack_certificates
 
-    how = {"bank": args.bank, "precision": model.precision, "compiled": model.compiled}
-    model = type(model)(model.base, model.noise, model.num_classes, **how)
+    model = model.with_bank(args.bank)
     threat = run.certificate.threat_model
     with ProgressBar(f"{threat} {model.noise.name} attacked", lambda: None) as progress:
         found = attack_certificates(

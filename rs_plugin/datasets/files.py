@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from rs_plugin.datasets.base import Dataset
-from rs_plugin.errors import InputError, ParameterError, UnknownNameError
+from rs_plugin.errors import InputError, ParameterError, UnknownNameError, first_line
 
 #: Formats whose files hardly ever agree in size, which is how a folder's content is told apart.
 SUFFIXES: Final = frozenset({".jpeg", ".jpg", ".png", ".webp"})
@@ -173,7 +173,7 @@ class ImageFiles:
                 raise ValueError(f"it has {picture.width} by {picture.height} pixels")
             return self._transform(picture.convert("RGB")).to(torch.float32)
         except (OSError, ValueError, SyntaxError, zipfile.BadZipFile, zlib.error) as error:
-            reason = (str(error).splitlines() or [type(error).__name__])[0]
+            reason = first_line(error)
             raise InputError(
                 f"image {file.path!r} of {str(self._path)!r} cannot be read ({reason}); copy the data set again"
             ) from error

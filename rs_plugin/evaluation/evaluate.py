@@ -110,7 +110,7 @@ def evaluate(
     check_alpha(alpha)
     listed = check_radii(radii)
     asked = listed == [0.0] or 0.0 in np.atleast_1d(np.asarray(radii))
-    prediction_draws = n if asked else min(n, CHUNK * math.ceil(n / (CHUNK * _PREDICTION_SHARE)))
+    prediction_draws = n if asked else prediction_limit(n)
     if workers is not None:
         check_whole("workers", workers)
     if batch_size is not None:
@@ -175,6 +175,11 @@ def _moved(model: SmoothedClassifier, device: str | torch.device) -> SmoothedCla
     except (RuntimeError, AssertionError, TypeError) as error:  # torch's own, several lines long
         reason = (str(error).splitlines() or [""])[0]
         raise ParameterError(f"device {str(device)!r} cannot be used here: {reason}") from error
+
+
+def prediction_limit(n: int) -> int:
+    """Return the most draws that radius 0 gets in an anytime run that does not list it: whole chunks, about n / 30."""
+    return min(n, CHUNK * math.ceil(n / (CHUNK * _PREDICTION_SHARE)))
 
 
 def check_radii(radii: Sequence[float]) -> list[float]:

@@ -23,7 +23,7 @@ from torch import Tensor, nn
 
 from rs_plugin.distributions.base import SmoothingDistribution
 from rs_plugin.distributions.contract import probe
-from rs_plugin.errors import ModelError
+from rs_plugin.errors import ModelError, first_line
 from rs_plugin.voting import computing_in, single_threaded
 
 _NOISY = 16  # noisy images among those that a network is asked about
@@ -189,7 +189,7 @@ def _hash_of(value: Tensor) -> str:
         tensor = tensor.to_dense().resolve_conj().contiguous()
         content = tensor.flatten().view(torch.uint8).numpy().tobytes() if tensor.numel() else b""
     except (RuntimeError, TypeError, NotImplementedError) as error:
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        reason = first_line(error)
         raise ModelError(f"a tensor of the base network ({kind}) cannot be read, so that its votes could not be told "
                          f"from another network's: {reason}") from error  # fmt: skip
     return f"{kind}|{hashlib.sha256(content).hexdigest()}"

@@ -77,7 +77,8 @@ class VoteCounter:
         self._network: Any = base
         self._noise, self._num_classes = noise, num_classes
         self._shape, self._device, self._rows = tuple(image_shape), device, rows
-        self._slots = group_slots(rows, int(np.prod(image_shape)))
+        self._dim = int(np.prod(image_shape))
+        self._slots = group_slots(rows, self._dim)
         self._manner = manner
         self._local = threading.local()
 
@@ -205,8 +206,7 @@ class VoteCounter:
             assert self._manner is not None
             blocks = -(-self._slots * CHUNK // self._rows)
             shape = (blocks * self._rows, *self._shape)
-            flat = (self._slots * CHUNK, int(np.prod(self._shape)))
-            local.noise = torch.empty(flat, dtype=torch.float32, device=self._device)
+            local.noise = torch.empty((self._slots * CHUNK, self._dim), dtype=torch.float32, device=self._device)
             layout = self._manner.memory_format
             local.images = torch.zeros(shape, dtype=torch.float32, device=self._device).contiguous(memory_format=layout)
             local.generator = torch.Generator(device=self._device)

@@ -13,7 +13,7 @@ from typing import Any, Final, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from rs_plugin.errors import ModelError
+from rs_plugin.errors import ModelError, first_line
 from rs_plugin.voting.passes import check_classes, classes_of, scores_of
 
 #: Change of scores, over the largest of them, that may come of rounding.
@@ -71,7 +71,7 @@ def compile_network(network: nn.Module, images: Tensor, num_classes: int, precis
         with torch._inductor.config.patch(freezing=True):
             scores = fast(images.clone())
     except Exception as error:
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        reason = first_line(error)
         raise ModelError(f"the base network cannot be compiled here ({reason}); do without compiled=True") from error
     change = _change(scores_of(network, images.clone(), num_classes), scores)
     if change > _ROUNDING[precision]:

@@ -9,7 +9,7 @@ from typing import Any, Final
 import torch
 from torch import Tensor
 
-from rs_plugin.errors import ModelError, UnknownNameError
+from rs_plugin.errors import ModelError, UnknownNameError, first_line
 
 #: Types that a network may compute in; all but float32 by autocast.
 PRECISIONS: Final = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -27,7 +27,7 @@ def scores_of(network: Any, images: Tensor, num_classes: int) -> Tensor:
     try:
         scores = network(images)
     except Exception as error:
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        reason = first_line(error)
         shape = tuple(images.shape)
         raise ModelError(f"the base network failed on float32 images of shape {shape}: {reason}") from error
     _check_shape(scores, len(images), num_classes)

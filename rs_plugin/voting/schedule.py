@@ -10,8 +10,8 @@ from __future__ import annotations
 import threading
 from collections import deque
 from collections.abc import Generator, Iterable, Sequence
-from dataclasses import dataclass, field
-from typing import Final, Generic, NamedTuple, TypeVar
+from dataclasses import dataclass
+from typing import Any, Generic, NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,9 +22,6 @@ from rs_plugin.streams import CHUNK, Stream
 
 Counts = NDArray[np.int64]
 T = TypeVar("T")
-
-#: Seconds after which a thread that waits for work looks whether it still shall.
-_PATIENCE: Final = 0.1
 
 
 class DrawRange(NamedTuple):
@@ -70,7 +67,6 @@ class _Open(Generic[T]):
     """A poll that waits for an answer."""
 
     poll: Poll[T]
-    ask: Ask
     counts: list[Counts]
     left: int
     base: int | None = None
@@ -86,10 +82,9 @@ class Slot(NamedTuple):
     used: int
     clean: bool
     place: int
-    opened: _Open[object]
+    opened: _Open[Any]
 
 
-@dataclass(eq=False)
 class Schedule(Generic[T]):
     """Hands out the slots of polls; safe to use from several threads.
 
@@ -100,38 +95,29 @@ class Schedule(Generic[T]):
         mixed: whether a group may hold slots of several polls.
     """
 
-    polls: Iterable[Poll[T]]
-    size: int
-    num_classes: int
-    mixed: bool = True
-    _queue: deque[Slot] = field(default_factory=deque)
-    _out: int = 0
-    _more: bool = True
-    _stopped: bool = False
-
-    def __post_init__(self) -> None:
-        self._coming = iter(self.polls)
+    def __init__(self, polls: Iterable[Poll[T]], size: int, num_classes: int, mixed: bool) -> None:
+        self._coming = iter(polls)
+        self._size, self._num_classes, self._mixed = size, num_classes, mixed
+        self._queue: deque[Slot] = deque()
+        self._out = 0  # groups that were taken and not delivered yet
+        self._more, self._stopped = True, False
         self._changed = threading.Condition()
 
     def take(self) -> list[Slot]:
-        """Return the next group; wait where all depends on groups that are out; return nothing when all is done.
-
-        Raises:
-            KeyboardInterrupt: the schedule was stopped.
-        """
+        """Return the next group, if need be after those that are out; nothing when all is done or stopped."""
         with self._changed:
             while True:
                 if self._stopped:
-                    raise KeyboardInterrupt
-                while self._more and len(self._queue) < self.size:
+                    return []
+                while self._more and len(self._queue) < self._size:
                     self._open_next()
                 if self._queue:
                     break
                 if not self._out:
                     return []
-                self._changed.wait(_PATIENCE)
-            count = min(self.size, len(self._queue))
-            if not self.mixed:
+                self._changed.wait()
+            count = min(self._size, len(self._queue))
+            if not self._mixed:
                 first = self._queue[0].opened
                 count = next((i for i in range(count) if self._queue[i].opened is not first), count)
             self._out += 1
@@ -146,13 +132,13 @@ class Schedule(Generic[T]):
                 opened = slot.opened
                 opened.seconds += seconds / len(slots)
                 if slot.used:
-                    opened.counts[slot.place] += np.bincount(classes[: slot.used], minlength=self.num_classes)
+                    opened.counts[slot.place] += np.bincount(classes[: slot.used], minlength=self._num_classes)
                 if slot.clean:
                     opened.base = int(classes[slot.used])
                 opened.left -= 1
                 if not opened.left:
                     answer = Answer(opened.counts, opened.base, opened.seconds)
-                    done += self._go_on(opened.poll, answer)  # type: ignore[arg-type]
+                    done += self._go_on(opened.poll, answer)
             self._changed.notify_all()
         return done
 
@@ -177,16 +163,16 @@ class Schedule(Generic[T]):
         return []
 
     def _add(self, poll: Poll[T], ask: Ask) -> None:
-        counts = [np.zeros(self.num_classes, dtype=np.int64) for _ in ask.ranges]
-        opened = _Open(poll, ask, counts, 0)
-        slots = _slots(ask, opened)  # type: ignore[arg-type]
+        counts = [np.zeros(self._num_classes, dtype=np.int64) for _ in ask.ranges]
+        opened = _Open(poll, counts, 0)
+        slots = _slots(ask, opened)
         if not slots:
             raise ParameterError(f"a poll asked for no draws of image {ask.index}; ask for some, or end")
         opened.left = len(slots)
         self._queue.extend(slots)
 
 
-def _slots(ask: Ask, opened: _Open[object]) -> list[Slot]:
+def _slots(ask: Ask, opened: _Open[Any]) -> list[Slot]:
     """Return the slots of an ask. The image itself takes the place of a draw that is not used, where there is one."""
     torn = [part for part in ask.ranges if part.start % CHUNK]
     if torn:

@@ -21,7 +21,7 @@ from scipy import stats
 from torch import Tensor, nn
 
 from rs_plugin.datasets import Dataset
-from rs_plugin.errors import InputError, ModelError, UnknownNameError
+from rs_plugin.errors import InputError, ModelError, UnknownNameError, first_line
 from rs_plugin.networks import CIFAR10_MEAN, CIFAR10_STD, CifarResNet, Normalized, WideResNet
 from rs_plugin.zoo.published import find_published
 
@@ -143,7 +143,7 @@ def _content(path: Path) -> Any:
             f"for a file of tensors alone"
         ) from error
     except Exception as error:  # what torch.load raises for a damaged file has no common base
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        reason = first_line(error)
         raise InputError(f"{str(path)!r} is not a whole checkpoint ({reason}); download it again") from error
 
 

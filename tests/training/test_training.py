@@ -7,7 +7,6 @@ import dataclasses
 import json
 import re
 import shlex
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -26,14 +25,6 @@ from rs_plugin.training import TrainConfig, accuracy, command_line, default_name
 from rs_plugin.zoo import list_models, load_base, load_card, save_model, weights_bytes
 
 SHORT = TrainConfig(epochs=4, batch_size=512)
-
-
-@pytest.fixture(autouse=True)
-def _one_thread() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 class KilledError(Exception):

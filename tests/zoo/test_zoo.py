@@ -9,7 +9,6 @@ import math
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -30,14 +29,6 @@ SCALES = ("0.12", "0.25", "0.5")
 DIGITS = [f"digits_{family}_{scale}" for family in ("gaussian", "laplace", "mixednorm") for scale in SCALES]
 CIFAR = sorted(path.stem for path in WEIGHTS.glob("cifar10_jpeg_*.json"))
 NAMES = sorted([*DIGITS, *CIFAR])
-
-
-@pytest.fixture(autouse=True)
-def _one_thread() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 def _card(name: str) -> ModelCard:
