@@ -15,7 +15,7 @@ from rs_plugin.distributions.base import SmoothingDistribution
 from rs_plugin.distributions.contract import probe
 from rs_plugin.errors import InputError, ParameterError
 from rs_plugin.estimation import AlphaBudget, check_alpha, exceeds, least_trials, least_trials_anytime
-from rs_plugin.estimation.arguments import MAX_TRIALS
+from rs_plugin.estimation.arguments import MAX_TRIALS, shown
 from rs_plugin.outcomes import Outcome, fixed_outcomes, predicted
 from rs_plugin.streams import Stream, make_generator
 from rs_plugin.voting import Ask, Counts, DrawRange, VoteCounter, block_rows, check_precision, check_scores
@@ -36,7 +36,8 @@ class SmoothedClassifier(nn.Module):
             which is faster where the processor has them. It makes another base classifier, with votes of its own: what
             is certified is the one that votes.
         compiled: whether votes are counted by ``torch.compile`` of the network, which takes some seconds at every call,
-            needs a C++ compiler, and may be 1.5 times as fast. Another base classifier too, by its rounding.
+            needs a C++ compiler, and may be 1.5 times as fast. Another base classifier too, by its rounding. What else
+            the process has compiled is forgotten, and compiled once more when next used.
 
     Raises:
         ParameterError: an argument of a wrong type or range.
@@ -60,8 +61,7 @@ class SmoothedClassifier(nn.Module):
             raise ParameterError(f"noise must be a SmoothingDistribution, not {noise!r}; parse_noise makes one of text")
         if isinstance(num_classes, bool) or not isinstance(num_classes, int | np.integer) or num_classes < 2:
             raise ParameterError(f"num_classes must be a whole number of 2 or more, not {num_classes!r}")
-        if isinstance(bank, bool) or not isinstance(bank, int | np.integer) or bank < 1:
-            raise ParameterError(f"bank must be a positive number of draws, not {bank!r}")
+        check_whole("bank", bank)
         self.base = base.eval()
         self.noise = noise
         self.num_classes = int(num_classes)
@@ -172,12 +172,13 @@ class SmoothedClassifier(nn.Module):
         return torch.device("cpu") if parameter is None else parameter.device
 
     def _checked_labels(self, labels: Sequence[int] | Tensor) -> list[int | None]:
-        found: list[int | None] = []
-        for label in labels.tolist() if isinstance(labels, Tensor | np.ndarray) else labels:
-            if isinstance(label, str) or label != int(label) or not 0 <= int(label) < self.num_classes:
-                raise InputError(f"labels hold {label!r}; they must be classes 0 … {self.num_classes - 1}")
-            found.append(int(label))
-        return found
+        given = np.asarray(labels.detach().cpu() if isinstance(labels, Tensor) else labels)
+        if given.ndim != 1 or given.dtype.kind not in "iuf":
+            raise InputError(f"labels must be one whole number for each image, not {shown(labels)}")
+        unfit = ~np.isin(given, np.arange(self.num_classes))
+        if unfit.any():
+            raise InputError(f"labels hold {given[unfit][0]!s}; they must be classes 0 … {self.num_classes - 1}")
+        return [int(label) for label in given]
 
     def _count(self, x: Tensor, ranges: list[DrawRange], seed: int) -> list[list[Counts]]:
         images = check_inputs(x)
@@ -264,19 +265,19 @@ def check_significance(n: int, alpha: float, stopping: str = "fixed") -> None:
         )
 
 
-def check_whole(name: str, value: int, kinds: Any = int) -> None:
-    """Raise ParameterError unless the value is a positive whole number of one of the types."""
-    if isinstance(value, bool) or not isinstance(value, kinds) or value < 1:
+def check_whole(name: str, value: int) -> None:
+    """Raise ParameterError unless the value is a positive whole number."""
+    if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < 1:
         raise ParameterError(f"{name} must be a positive whole number, not {value!r}")
 
 
 def _check_positive(name: str, value: int) -> None:
-    check_whole(name, value, int | np.integer)
+    check_whole(name, value)
     if value > MAX_TRIALS:
         raise ParameterError(f"{name} = {value} is beyond the {MAX_TRIALS} draws that bounds are computed for")
 
 
 def check_seed(seed: int) -> None:
-    """Raise ParameterError unless ``seed`` is a whole number."""
-    if isinstance(seed, bool) or not isinstance(seed, int | np.integer):
-        raise ParameterError(f"seed must be a whole number, not {seed!r}")
+    """Raise ParameterError unless ``seed`` is a whole number of 0 or more."""
+    if isinstance(seed, bool) or not isinstance(seed, int | np.integer) or seed < 0:
+        raise ParameterError(f"seed must be a whole number of 0 or more, not {seed!r}")

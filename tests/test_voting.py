@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import numpy as np
 import pytest
@@ -15,6 +16,7 @@ from rs_plugin.distributions import Gaussian, MixedNorm, SmoothingDistribution
 from rs_plugin.errors import ModelError, ParameterError
 from rs_plugin.streams import CHUNK, Stream, chunk_seed
 from rs_plugin.voting import Answer, Ask, DrawRange, Poll, VoteCounter, block_rows, single_threaded
+from rs_plugin.voting.counter import _due, group_slots
 from tests.evaluation.toys import SHAPE, Rows
 
 IMAGE = torch.tensor([0.2, 0.9, 0.4, 0.7]).view(SHAPE)
@@ -25,6 +27,17 @@ def counter(
     base: nn.Module, rows: int = 40, noise: SmoothingDistribution | None = None, classes: int = 3
 ) -> VoteCounter:
     return VoteCounter(base.eval(), noise or Gaussian(0.5), classes, SHAPE, torch.device("cpu"), rows)
+
+
+@contextmanager
+def threads_of_torch(number: int) -> Iterator[None]:
+    """Let torch have another number of threads than the tests' own one."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(number)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def plain_votes(
@@ -89,7 +102,7 @@ def test_images_seeds_and_streams_have_draws_of_their_own() -> None:
     assert len({tuple(v) for v in votes}) == 4
 
 
-def test_all_passes_have_one_shape_and_none_is_superfluous() -> None:
+def test_all_passes_have_one_shape_and_none_is_superfluous(monkeypatch: pytest.MonkeyPatch) -> None:
     shapes: list[tuple[int, ...]] = []
 
     class Spy(Rows):
@@ -100,6 +113,7 @@ def test_all_passes_have_one_shape_and_none_is_superfluous() -> None:
     one = counter(Spy(), rows=64)
     one.manner(IMAGE)
     shapes.clear()
+    monkeypatch.setattr("rs_plugin.voting.counter._due", lambda passes: False)
     ranges = [DrawRange(Stream.SELECTION, 0, 10), DrawRange(Stream.ESTIMATION, 0, 100)]
     one.count(IMAGE, 0, 0, ranges)
     assert shapes == [(64, *SHAPE)] * 3  # a chunk, and two
@@ -143,15 +157,16 @@ def test_polls_get_the_votes_of_their_image_however_they_are_mixed(threads: int,
     generator = torch.Generator().manual_seed(3)
     images = torch.rand((9, *SHAPE), generator=generator)
     plans = [[64 * (i % 4 + 1) * k for k in range(1, i + 2)] for i in range(9)]
-    manner = counter(Rows(), rows).manner(IMAGE)._replace(mixed=mixed)
-    one = VoteCounter(Rows().eval(), Gaussian(0.5), 3, SHAPE, torch.device("cpu"), rows, manner=manner)
-    found = dict(one.run((until(image, i, plans[i]) for i, image in enumerate(images)), threads))
+    one = counter(Rows(), rows)
+    one._manner = one.manner(IMAGE)._replace(mixed=mixed)
+    with threads_of_torch(2):
+        found = dict(one.run((until(image, i, plans[i]) for i, image in enumerate(images)), threads))
+        assert torch.get_num_threads() == 2
     expected = {
         i: counter(Rows()).count(image, i, 0, [DrawRange(Stream.ESTIMATION, 0, plans[i][-1])])[0].tolist()
         for i, image in enumerate(images)
     }
     assert found == expected
-    assert torch.get_num_threads() == 1
 
 
 def test_polls_are_opened_only_as_there_is_room() -> None:
@@ -188,6 +203,8 @@ def test_draws_are_never_counted_twice() -> None:
         one.count(IMAGE, 0, 0, [DrawRange(Stream.ESTIMATION, 100, 200)])
     with pytest.raises(ParameterError, match="asked for no draws of image 0"):
         one.count(IMAGE, 0, 0, [])
+    with pytest.raises(ParameterError, match="ended without asking for draws"):
+        list(one.run([until(IMAGE, 0, [])]))
 
 
 def test_threads_of_one_counter_do_not_disturb_one_another() -> None:
@@ -219,8 +236,10 @@ def test_blocks_are_whole_chunks_and_fit(dim: int, draws: int, rows: int) -> Non
 class TestManner:
     """How a network is shown its images is found by showing it some."""
 
-    def found(self, base: nn.Module, shape: tuple[int, ...] = (3, 8, 8)) -> tuple[str, bool]:
-        one = VoteCounter(base.eval(), Gaussian(0.5), 3, shape, torch.device("cpu"), 64)
+    def found(
+        self, base: nn.Module, shape: tuple[int, ...] = (3, 8, 8), rows: int = 128, precision: str = "float32"
+    ) -> tuple[str, bool]:
+        one = VoteCounter(base.eval(), Gaussian(0.5), 3, shape, torch.device("cpu"), rows, precision)
         return tuple(one.manner(torch.rand(shape, generator=torch.Generator().manual_seed(0))))  # type: ignore[return-value]
 
     def test_convolutions_get_channels_last(self) -> None:
@@ -254,26 +273,69 @@ class TestManner:
                 return super().forward(x.mul_(0.5))
 
         assert self.found(Writes(3, 192)) == ("channels_last", True)
-        one, two = (
-            VoteCounter(base.eval(), Gaussian(0.5), 3, SHAPE, torch.device("cpu"), 64)
-            for base in (Writes(), Rows())
-        )
-        part = [DrawRange(Stream.ESTIMATION, 0, 200)]
-        assert one.count(IMAGE, 0, 0, part)[0].sum() == two.count(IMAGE, 0, 0, part)[0].sum() == 200
 
-    def test_networks_with_randomness_of_their_own_are_let_through_and_kept_apart(self) -> None:
-        class Noisy(Rows):
+        class Halves(Rows):
             def forward(self, x: Tensor) -> Tensor:
-                return super().forward(x) + torch.randn(len(x), 1)
+                return super().forward(x * 0.5)
 
-        assert not self.found(Noisy(3, 192))[1]
+        part = [DrawRange(Stream.ESTIMATION, 0, 2000)]  # with checks in between
+        one, two = (counter(base, 64).count(IMAGE, 0, 0, part)[0] for base in (Writes(), Halves()))
+        assert one.tolist() == two.tolist() and one.sum() == 2000
+
+    def test_passes_that_are_no_whole_chunks_keep_images_apart(self) -> None:
+        assert [self.found(Rows(3, 192), rows=rows)[1] for rows in (1, 63, 64, 96, 128, 130, 192)] == [
+            False, False, True, False, True, False, True
+        ]  # fmt: skip
 
     @pytest.mark.parametrize(
-        "beside",
-        [lambda x: x - x.mean(0), lambda x: x / x.std(), lambda x: x - x.amax(), lambda x: x + x[:1]],
-        ids=["mean", "std", "max", "first"],
+        "add",
+        [
+            lambda y: y + torch.randn(len(y), 1) * torch.tensor([0.0, 1.0, 0.0]),
+            lambda y: y + torch.randn(1, 3),
+            lambda y: nn.functional.dropout(y, 0.3),
+        ],
+        ids=["a draw an image", "a draw a pass", "dropout left on"],
     )
-    def test_answers_that_depend_on_the_images_beside_are_refused(self, beside: Callable[[Tensor], Tensor]) -> None:
+    def test_randomness_of_a_networks_own_is_refused(self, add: Callable[[Tensor], Tensor]) -> None:
+        """One draw for a whole pass makes all its answers depend on each other, and nothing tells it from others."""
+
+        class Random(Rows):
+            def forward(self, x: Tensor) -> Tensor:
+                return add(super().forward(x))
+
+        with pytest.raises(ModelError, match="randomness or memory of its own"):
+            self.found(Random(3, 192))
+
+    def test_memory_is_refused(self) -> None:
+        class Remembers(Rows):
+            seen = 0.0
+
+            def forward(self, x: Tensor) -> Tensor:
+                self.seen = 0.5 * self.seen + x.mean()
+                return super().forward(x - self.seen)
+
+        with pytest.raises(ModelError, match="randomness or memory of its own"):
+            self.found(Remembers(3, 192))
+
+    @pytest.mark.parametrize("rows", [64, 100, 256])
+    @pytest.mark.parametrize(
+        "beside",
+        [
+            lambda x: x - x.mean(0),
+            lambda x: x / x.std(),
+            lambda x: x - x.amax(),
+            lambda x: x + x[:1],
+            lambda x: x + x[-1:],
+            lambda x: x + x.roll(1, 0),
+            lambda x: x.clamp(0, 1) - x.clamp(0, 1).mean(0),
+            lambda x: torch.where((x == 0).all(-1).any(), torch.nan, x),
+            lambda x: x + 1e-6 * x.mean(),
+        ],
+        ids=["mean", "std", "max", "first", "last", "neighbour", "clamped mean", "NaN", "slightly"],
+    )
+    def test_answers_that_depend_on_the_images_beside_are_refused(
+        self, beside: Callable[[Tensor], Tensor], rows: int
+    ) -> None:
         """Their draws are not independent: a bound on the share of votes would be no bound."""
 
         class Beside(Rows):
@@ -281,15 +343,157 @@ class TestManner:
                 return super().forward(beside(x.flatten(1)))
 
         with pytest.raises(ModelError, match="depends on the other images of a pass"):
-            self.found(Beside(3, 192))
+            self.found(Beside(3, 192), rows=rows)
 
-    def test_batch_statistics_are_refused(self) -> None:
+    @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+    @pytest.mark.parametrize("size", [2, 7, 32, 64, 100, 256])
+    def test_batch_statistics_are_refused_in_parts_of_a_pass_too(self, size: int, precision: str) -> None:
         class BatchStatistics(Rows):
             def forward(self, x: Tensor) -> Tensor:
-                return super().forward(nn.functional.batch_norm(x, None, None, training=True))
+                parts = x.split(size)
+                assert len(parts[-1]) > 1
+                return torch.cat(
+                    [super(BatchStatistics, self).forward(nn.functional.batch_norm(p, None, None, training=True))
+                     for p in parts]
+                )  # fmt: skip
 
         with pytest.raises(ModelError, match="depends on the other images of a pass"):
-            self.found(BatchStatistics(3, 192))
+            self.found(BatchStatistics(3, 192), rows=256, precision=precision)
+
+    @pytest.mark.parametrize("offset", [0.0, 1e4])
+    @pytest.mark.parametrize("mask", [0.0, -1e4, -1e9, torch.finfo(torch.float32).min, -math.inf])
+    def test_no_huge_score_hides_that(self, mask: float, offset: float) -> None:
+        class Masked(Rows):
+            def forward(self, x: Tensor) -> Tensor:
+                scores = super().forward(x - x.mean(0)) + offset
+                return torch.cat([scores[:, :2], torch.full_like(scores[:, :1], mask)], 1)
+
+        with pytest.raises(ModelError, match="depends on the other images of a pass"):
+            self.found(Masked(3, 192))
+
+    @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+    @pytest.mark.parametrize("clamp", [False, True])
+    def test_a_scale_of_numbers_for_the_whole_pass_is_refused(self, precision: str, clamp: bool) -> None:
+        """As in dynamic quantisation."""
+
+        class Quantised(nn.Module):
+            def forward(self, x: Tensor) -> Tensor:
+                scale = x.detach().abs().amax() / 127
+                return (x / scale).round() * scale
+
+        class Clamp(nn.Module):
+            def forward(self, x: Tensor) -> Tensor:
+                return x.clamp(0, 1) if clamp else x
+
+        torch.manual_seed(0)
+        base = nn.Sequential(
+            Clamp(), nn.Flatten(), Quantised(), nn.Linear(192, 64), nn.ReLU(), Quantised(), nn.Linear(64, 3)
+        )
+        with pytest.raises(ModelError, match="depends on the other images of a pass"):
+            self.found(base, precision=precision)
+
+    def test_a_grossly_wrong_answer_at_some_places_is_refused(self) -> None:
+        class Place(Rows):
+            def forward(self, x: Tensor) -> Tensor:
+                return super().forward(x) * torch.where(torch.arange(len(x)) < 64, 1.0, -1.0).view(-1, 1)
+
+        with pytest.raises(ModelError, match="depends on its place in a pass"):
+            self.found(Place(3, 192))
+
+    @pytest.mark.parametrize("threads", [1, 2])
+    def test_a_dependence_that_shows_late_ends_the_run(self, threads: int) -> None:
+        """A batch leaves by an early exit if all of it is bright, which the first image is not."""
+
+        class Exit(Rows):
+            def forward(self, x: Tensor) -> Tensor:
+                scores = super().forward(x)
+                return -scores if bool((x.flatten(1).mean(1) > 2.0).all()) else scores
+
+        one, dark, bright = counter(Exit(), 64), torch.zeros(SHAPE), torch.full(SHAPE, 4.0)
+        one.manner(dark)
+        polls = [until(image, i, [640]) for i, image in enumerate([dark, dark, bright, bright, bright, bright])]
+        before = threading.active_count()
+        with pytest.raises(ModelError, match="depends on the other images of a pass"):
+            list(one.run(polls, threads))
+        assert threading.active_count() == before
+
+    def test_checks_are_frequent_at_first_and_cheap_later(self) -> None:
+        assert [passes for passes in range(1, 300) if _due(passes)] == [4, 8, 16, 32, 64, 128, 192, 256]
+        calls: list[int] = []
+
+        class Spy(Rows):
+            def forward(self, x: Tensor) -> Tensor:
+                calls.append(len(x))
+                return super().forward(x)
+
+        one = counter(Spy(), 64)
+        one.manner(IMAGE)
+        calls.clear()
+        one.count(IMAGE, 0, 0, [DrawRange(Stream.ESTIMATION, 0, 300 * 64)])
+        assert calls == [64] * (300 + 8)
+
+
+def test_a_compiler_that_fails_is_not_passed_over_the_second_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    def failing(*_: object, **__: object) -> nn.Module:
+        raise RuntimeError("no compiler")
+
+    monkeypatch.setattr(torch, "compile", failing)
+    one = VoteCounter(Rows().eval(), Gaussian(0.5), 3, SHAPE, torch.device("cpu"), 64, compiled=True)
+    for _ in range(2):
+        with pytest.raises(ModelError, match=r"cannot be compiled here \(no compiler\)"):
+            one.count(IMAGE, 0, 0, [DrawRange(Stream.ESTIMATION, 0, 64)])
+
+
+@pytest.mark.parametrize("dim", [4, 3072, 150_528])
+@pytest.mark.parametrize("rows", [1, 7, 50, 64, 90, 100, 192, 256, 500, 600, 1000, 1024, 4097])
+def test_groups_of_chunks_fill_whole_passes(rows: int, dim: int) -> None:
+    draws = group_slots(rows, dim) * CHUNK
+    passes = math.ceil(draws / rows)
+    assert passes * rows <= 1.05 * draws
+    assert draws <= 2 * rows + 20 * CHUNK  # which is what the buffers hold
+
+
+def test_rows_of_no_draw_are_black_whatever_was_there_before() -> None:
+    seen: list[Tensor] = []
+
+    class Spy(Rows):
+        def forward(self, x: Tensor) -> Tensor:
+            seen.append(x.clone())
+            return super().forward(x)
+
+    one = counter(Spy(), 100)
+    one.count(IMAGE, 0, 0, [DrawRange(Stream.ESTIMATION, 0, 6400)])
+    seen.clear()
+    one.count(IMAGE, 0, 0, [DrawRange(Stream.ESTIMATION, 0, 64)])
+    assert len(seen) == 1 and not seen[0][64:].any() and seen[0][:64].flatten(1).any(1).all()
+
+
+def test_threads_that_cannot_be_had_end_those_that_could(monkeypatch: pytest.MonkeyPatch) -> None:
+    start, started = threading.Thread.start, [0]
+
+    def failing(thread: threading.Thread) -> None:
+        started[0] += 1
+        if started[0] == 3:
+            raise RuntimeError("can't start new thread")
+        start(thread)
+
+    one, before = counter(Rows(), 64), threading.active_count()
+    one.manner(IMAGE)
+    monkeypatch.setattr(threading.Thread, "start", failing)
+    with pytest.raises(ParameterError, match=r"5 threads cannot be had here \(can't start new thread\)"):
+        list(one.run((until(IMAGE, i, [64_000]) for i in range(1000)), 5))
+    assert threading.active_count() == before
+
+
+def test_asks_are_shared_by_threads() -> None:
+    one, part = counter(Rows(), 64), [DrawRange(Stream.ESTIMATION, 0, 6400)]
+    asks = [Ask(IMAGE, i, 0, part) for i in range(20)]
+    names: set[str] = set()
+    fill = one._noise.fill_chunks
+    one._noise.fill_chunks = lambda *args: (names.add(threading.current_thread().name), fill(*args))[1]  # type: ignore[method-assign]
+    answers = one.ask(asks, 2)
+    assert len(names) == 2
+    assert [a.counts[0].tolist() for a in answers] == [a.counts[0].tolist() for a in one.ask(asks)]
 
 
 class Answers(nn.Module):
@@ -313,9 +517,12 @@ class Answers(nn.Module):
         (lambda x: torch.zeros(len(x), 3, 1), "shape"),
         (lambda x: torch.zeros(1, 3), r"shape \(1, 3\) for 40 images"),
         (lambda x: (torch.zeros(len(x), 3), None), "returned tuple"),
+        (lambda x: torch.zeros(len(x), 3) > 0, "torch.bool scores"),
+        (lambda x: torch.zeros(len(x), 3, dtype=torch.complex64), "torch.complex64 scores"),
+        (lambda x: torch.zeros(len(x), 3).to_sparse(), "must be real numbers in a dense tensor"),
         (None, "returned NoneType"),
     ],
-    ids=["nan", "inf", "minus inf", "fails", "classes", "1d", "3d", "one row", "tuple", "none"],
+    ids=["nan", "inf", "-inf", "fails", "classes", "1d", "3d", "row", "tuple", "bool", "complex", "sparse", "none"],
 )
 def test_answers_that_are_no_scores_are_refused(answer: object, message: str) -> None:
     one = counter(Answers(answer))
@@ -350,14 +557,10 @@ def test_classes_ruled_out_by_minus_infinity_are_fine() -> None:
 
 
 def test_single_threaded_gives_the_threads_back() -> None:
-    before = torch.get_num_threads()
-    torch.set_num_threads(2)
-    try:
+    with threads_of_torch(2):
         with single_threaded():
             assert torch.get_num_threads() == 1
         assert torch.get_num_threads() == 2
         with pytest.raises(ZeroDivisionError), single_threaded():
             _ = 1 / 0
         assert torch.get_num_threads() == 2
-    finally:
-        torch.set_num_threads(before)

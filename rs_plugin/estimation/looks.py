@@ -19,9 +19,11 @@ from rs_plugin.estimation.arguments import (
     FloatArray,
     IntArray,
     check_alpha,
+    check_counts,
     check_pair,
     check_positive_count,
     check_probabilities,
+    shown,
 )
 from rs_plugin.estimation.one_sided import exceeds
 from rs_plugin.estimation.search import first_true
@@ -30,7 +32,7 @@ from rs_plugin.estimation.sequential import log_truncated_mixture, wald_limit
 #: Part of the key of a run that stops early: raised whenever the same votes would lead to other looks.
 RULE_VERSION: Final = 2
 
-#: A threshold is given up when it will be shown by the last draw with no more than this probability.
+#: A threshold is given up when the votes so far would have no more than this probability, were it to be shown.
 _HOPELESS: Final = 0.01
 
 #: How much of the predicted way to a decision is gone between two looks. The prediction is a guess: going all of it
@@ -60,9 +62,11 @@ class StoppingRule:
 
     def __init__(self, thresholds: ArrayLike, limits: ArrayLike, alpha: float, block: int) -> None:
         self._points = np.atleast_1d(check_probabilities("thresholds", thresholds))
-        self._limits = np.atleast_1d(np.asarray(limits, dtype=np.int64))
+        self._limits = np.atleast_1d(check_counts("limits", limits))
         if self._points.ndim != 1 or self._limits.shape != self._points.shape or not (self._limits >= 1).all():
-            raise ParameterError(f"limits = {limits!r} must be as many whole numbers above 0 as there are thresholds")
+            raise ParameterError(
+                f"limits = {shown(limits)} must be as many whole numbers above 0 as there are thresholds"
+            )
         self._alpha, self._block = check_alpha(alpha), check_positive_count("block", block)
         self._needed = np.array([self._least(p, n) for p, n in zip(self._points, self._limits, strict=True)])
 
@@ -102,5 +106,6 @@ class StoppingRule:
         above = wald_limit(guess, self._points, self._alpha)  # log(1/alpha) / KL, for a test that begins now
         below = wald_limit(1.0 - guess, 1.0 - self._points, self._alpha)
         share = 1.0 + log_truncated_mixture(s, n, self._points) / math.log(self._alpha)  # of the evidence
-        missing = np.where(guess > self._points, above * np.clip(share, 0.0, 2.0), below)
+        ahead = above * np.clip(share, 1e-300, 2.0)  # not 0: the limit may be infinite
+        missing = np.where(guess > self._points, ahead, below)
         return np.where(np.isfinite(missing), missing, float(self._limits.max()))

@@ -24,6 +24,7 @@ from rs_plugin.estimation import (
     least_trials_anytime,
     select_class,
 )
+from rs_plugin.estimation.arguments import shown
 from rs_plugin.estimation.looks import RULE_VERSION
 from rs_plugin.evaluation.fingerprint import model_fingerprint, noise_fingerprint, run_key
 from rs_plugin.evaluation.results import Run
@@ -95,7 +96,8 @@ def evaluate(
         UnknownNameError: an unknown data set, subset, threat model, method or stopping rule.
         ParameterError: draws, alpha, radii or parameters of the noise out of range.
         UnsupportedThreatError: nothing proves a certificate for the noise and threat model.
-        ModelError: the network fails, or does not answer with class scores of the right shape, the highest finite.
+        ModelError: the network fails, does not answer with class scores of the right shape, the highest finite, or not
+            for each image by itself.
         StoreError: the store cannot be used.
 
     Warns:
@@ -111,10 +113,11 @@ def evaluate(
     listed = check_radii(radii)
     asked = listed == [0.0] or 0.0 in np.atleast_1d(np.asarray(radii))
     prediction_draws = n if asked else prediction_limit(n)
-    if workers is not None:
-        check_whole("workers", workers)
-    if batch_size is not None:
-        check_whole("batch_size", batch_size)
+    for name, value in (("workers", workers), ("batch_size", batch_size)):
+        if value is not None:
+            check_whole(name, value)
+    if progress is not None and not callable(progress):
+        raise ParameterError(f"progress must be a function of (images done, images in all), not {shown(progress)}")
     check_seed(seed)
     n0, n, seed = int(n0), int(n), int(seed)  # numpy's integers have no place in a key
     data = chosen_images(dataset, subset, n_examples, data_dir, preprocessing)
@@ -126,7 +129,8 @@ def evaluate(
     required = np.atleast_1d(radii_of.required_probability(listed))
     warn_uncertifiable(listed, required, n, budget.votes, cast(Stopping, stopping))
 
-    rows = batch_size or block_rows(data.dim)
+    rows = int(batch_size or block_rows(data.dim))
+    threads = 1 if model.device.type != "cpu" else int(workers or torch.get_num_threads())
     counter = model.counter(data.image_shape, rows)
     layout = counter.manner(data.images[0]).layout  # an unusable network is refused here, before any long work
     config = _config(model, data, subset, n0, n, seed, cast(Stopping, stopping), rows, layout)
@@ -142,8 +146,8 @@ def evaluate(
         done = votes.votes(key)
         todo = [i for i, index in enumerate(data.indices.tolist()) if index not in done]
         work = _Work(data, counter, n0, n, seed, rule)
-        work.check(done, f"run {key[:12]} of {str(store)!r}")
-        _count(work, counter, todo, len(data), workers, model.device, votes, key, progress)
+        work.check(done, f"run {key[:12]} of {str(store)!r}", threads)
+        _count(work, counter, todo, len(data), threads, votes, key, progress)
         stored = votes.votes(key)
     wanted = [stored[index] for index in data.indices.tolist()]
     return Run(key, config, wanted, radii_of, listed, alpha, budget, data.name)
@@ -190,8 +194,8 @@ def check_radii(radii: Sequence[float]) -> list[float]:
     """
     try:
         array = np.atleast_1d(np.asarray(radii, dtype=np.float64))
-    except (TypeError, ValueError):
-        raise ParameterError(f"radii must be a list of numbers, not {radii!r}") from None
+    except (TypeError, ValueError, OverflowError, RuntimeError):  # the last of tensors with a gradient
+        raise ParameterError(f"radii must be a list of numbers, not {shown(radii)}") from None
     if array.ndim > 1:
         raise ParameterError(f"radii must be a flat list of numbers, not an array of shape {array.shape}")
     values = [float(r) for r in array]
@@ -234,7 +238,7 @@ class _Work:
         """Yield what asks for the votes of the image at each position of the data set."""
         return map(self._poll, positions)
 
-    def check(self, stored: dict[int, ImageVotes], where: str) -> None:
+    def check(self, stored: dict[int, ImageVotes], where: str, threads: int) -> None:
         """Refuse stored votes that are of other images, or not of this network.
 
         The key of a run describes its network as far as a description goes. What it computes with may lie beyond that,
@@ -256,7 +260,7 @@ class _Work:
         chosen = np.random.default_rng().permutation(positions)[:_RECOUNTED]
         selection = DrawRange(Stream.SELECTION, 0, self._n0)
         asks = [self._ask(position, [selection]) for position in chosen.tolist()]
-        for ask, again in zip(asks, self._counter.ask(asks), strict=True):
+        for ask, again in zip(asks, self._counter.ask(asks, threads), strict=True):
             moved = int(np.abs(again.counts[0] - stored[ask.index].selection).sum()) // 2
             if moved > 1 + self._n0 // 50:
                 raise StoreError(
@@ -301,8 +305,7 @@ def _count(
     counter: VoteCounter,
     todo: list[int],
     total: int,
-    workers: int | None,
-    device: torch.device,
+    threads: int,
     store: VoteStore,
     key: str,
     progress: Progress | None,
@@ -312,7 +315,6 @@ def _count(
         progress(done, total)
     fresh: list[ImageVotes] = []
     last = time.monotonic()
-    threads = 1 if device.type != "cpu" else workers or torch.get_num_threads()
     try:
         with closing(counter.run(work.polls(todo), threads)) as rows:  # or threads would go on after an interruption
             for row in rows:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import queue
 import threading
 import time
@@ -13,8 +14,9 @@ import torch
 from torch import Tensor, nn
 
 from rs_plugin.distributions.base import SmoothingDistribution
+from rs_plugin.errors import ParameterError
 from rs_plugin.streams import CHUNK, chunk_seed
-from rs_plugin.voting.manner import Manner, compile_network, find_manner, may_be_mixed
+from rs_plugin.voting.manner import Manner, beside, check_alone, far_from, find_manner
 from rs_plugin.voting.passes import check_classes, classes_of, computing_in, scores_of, single_threaded
 from rs_plugin.voting.schedule import Answer, Ask, Counts, DrawRange, Poll, Schedule, Slot
 
@@ -22,6 +24,11 @@ _BLOCK_VALUES: Final = 1 << 20
 _BLOCK_ROWS: Final = 256
 _GROUP_VALUES: Final = 1 << 16  # smaller groups of chunks spend their time on calls
 _GROUP_SLOTS: Final = 16
+_WASTE: Final = 0.05  # of the rows of a group's passes may be nobody's
+
+#: Passes of a thread from one check of the network's independence to the next in the long run, and to the first.
+_CHECK_EVERY: Final = 64
+_CHECK_FIRST: Final = 4
 
 T = TypeVar("T")
 
@@ -42,8 +49,14 @@ def block_rows(dim: int, draws: int = _BLOCK_ROWS) -> int:
 
 
 def group_slots(rows: int, dim: int) -> int:
-    """Return how many chunks of draws are made together: at least a block of ``rows``, more where images are small."""
-    return max(-(-rows // CHUNK), min(_GROUP_SLOTS, _GROUP_VALUES // (CHUNK * dim)))
+    """Return how many chunks of draws are made together: more where images are small, and hardly a pass in part.
+
+    Args:
+        rows: noisy images in one pass.
+        dim: values of an image.
+    """
+    least = max(1, rows // CHUNK, min(_GROUP_SLOTS, _GROUP_VALUES // (CHUNK * dim)))
+    return next(slots for slots in itertools.count(least) if -slots * CHUNK % rows <= _WASTE * slots * CHUNK)
 
 
 class VoteCounter:
@@ -58,7 +71,6 @@ class VoteCounter:
         rows: noisy images in one pass.
         precision: of the network: ``"float32"``, ``"bfloat16"`` or ``"float16"``. Noise is added in float32.
         compiled: whether ``torch.compile`` makes a faster copy of the network, with its weights as they are then.
-        manner: how the network is shown its images, if that is known; else it is found with the first image.
     """
 
     def __init__(
@@ -71,7 +83,6 @@ class VoteCounter:
         rows: int,
         precision: str = "float32",
         compiled: bool = False,
-        manner: Manner | None = None,
     ) -> None:
         self._precision, self._compiled = precision, compiled
         self._network: Any = base
@@ -79,31 +90,36 @@ class VoteCounter:
         self._shape, self._device, self._rows = tuple(image_shape), device, rows
         self._dim = int(np.prod(image_shape))
         self._slots = group_slots(rows, self._dim)
-        self._manner = manner
+        self._manner: Manner | None = None
+        self._lock = threading.Lock()
         self._local = threading.local()
 
     def manner(self, image: Tensor) -> Manner:
-        """Return how the network is shown its images, found with draws around ``image`` if it is not known yet.
+        """Return how the network is shown its images, found with draws around ``image`` the first time.
 
         Raises:
             ModelError: the network fails, answers with another shape, or not for each image by itself.
+            ParameterError: there is no memory for a pass.
         """
-        if self._manner is None:
-            noisy = image.to(self._device, torch.float32).expand(self._rows, *self._shape).reshape(self._rows, -1)
-            generator = torch.Generator(device=self._device).manual_seed(0)
-            draws = torch.empty_like(noisy)
-            self._noise.fill(draws, generator)
-            images = (noisy + draws).view(self._rows, *self._shape)
-            with self._mode(), single_threaded(), computing_in(self._precision, self._device):
-                self._manner = find_manner(self._network, images, self._num_classes, self._precision)
-                if self._compiled:
-                    images = images.contiguous(memory_format=self._manner.memory_format)
-                    self._network, scores = compile_network(
-                        self._network, images, self._num_classes, self._precision
+        with self._lock:
+            if self._manner is None:
+                images = self._noisy(image)
+                with self._mode(), single_threaded(), computing_in(self._precision, self._device):
+                    self._network, self._manner = find_manner(
+                        self._network, images, self._num_classes, self._precision, self._compiled
                     )
-                    mixed = may_be_mixed(self._network, images, scores, self._precision)
-                    self._manner = self._manner._replace(mixed=mixed)
-        return self._manner
+            return self._manner
+
+    def _noisy(self, image: Tensor) -> Tensor:
+        """Return one block of the image under noise."""
+        try:
+            draws = torch.empty((self._rows, self._dim), dtype=torch.float32, device=self._device)
+        except (RuntimeError, MemoryError, TypeError) as error:  # the last of numbers beyond 64 bits
+            raise ParameterError(
+                f"there is no memory for {self._rows} images in one pass; use a smaller batch_size"
+            ) from error
+        self._noise.fill(draws, torch.Generator(device=self._device).manual_seed(0))
+        return draws.view(self._rows, *self._shape) + image.to(self._device, torch.float32)
 
     def _mode(self) -> torch.no_grad | torch.inference_mode:
         """Return the context of all passes: what is compiled cannot have its weights frozen in the faster one."""
@@ -119,7 +135,9 @@ class VoteCounter:
             threads: that share the work.
 
         Raises:
-            ModelError: the network fails, or answers with another shape, with NaN or with infinite scores.
+            ModelError: the network fails, or answers with another shape, with NaN or with infinite scores, or otherwise
+                beside other images.
+            ParameterError: so many threads cannot be had.
         """
         manner = self._manner
         assert manner is not None, "manner(image) comes first"
@@ -129,18 +147,18 @@ class VoteCounter:
                 yield from self._work(schedule)
             return
         found: _Found[T] = queue.SimpleQueue()
-        workers = [threading.Thread(target=self._work_into, args=(schedule, found)) for _ in range(threads)]
+        workers: list[threading.Thread] = []
         with single_threaded():
-            for worker in workers:
-                worker.start()
             try:
+                while len(workers) < threads:
+                    workers.append(_started(threading.Thread(target=self._work_into, args=(schedule, found)), threads))
                 yield from _until_all_end(found, threads)
             finally:
                 schedule.stop()  # whatever the reason, nobody begins another group
                 for worker in workers:
                     worker.join()
 
-    def ask(self, asks: Sequence[Ask]) -> list[Answer]:
+    def ask(self, asks: Sequence[Ask], threads: int = 1) -> list[Answer]:
         """Return the answer to each of several asks.
 
         Raises:
@@ -149,7 +167,8 @@ class VoteCounter:
         if not asks:
             return []
         self.manner(asks[0].image)
-        answers: dict[int, Answer] = dict(self.run(_numbered(number, ask) for number, ask in enumerate(asks)))
+        polls = (_numbered(number, ask) for number, ask in enumerate(asks))
+        answers: dict[int, Answer] = dict(self.run(polls, threads))
         return [answers[number] for number in range(len(asks))]
 
     def count(self, image: Tensor, index: int, seed: int, ranges: Sequence[DrawRange]) -> list[Counts]:
@@ -188,16 +207,30 @@ class VoteCounter:
                 image = slot.ask.image.to(self._device, torch.float32)
                 drawn = noise[start : start + CHUNK].view(CHUNK, *self._shape)
                 torch.add(drawn, image, out=images[start : start + CHUNK])
-            # What is left of the last block are noisy images of before, or zeros.
+            images[wanted:].zero_()  # votes are not to depend on what was counted before
             classes = torch.cat(
-                [
-                    classes_of(scores_of(self._network, images[first : first + self._rows], self._num_classes))
-                    for first in range(0, wanted, self._rows)
-                ]
+                [self._classes(images[first : first + self._rows]) for first in range(0, wanted, self._rows)]
             )
         answers = np.asarray(classes[:wanted].view(len(slots), CHUNK).cpu().numpy())
         check_classes(min(int(row[: slot.used + slot.clean].min()) for row, slot in zip(answers, slots, strict=True)))
         return answers
+
+    def _classes(self, images: Tensor) -> Tensor:
+        """Return the classes of one pass. Now and then it is shown once more, in part, beside other images."""
+        local = self._local
+        local.passes += 1
+        if not _due(local.passes):
+            return classes_of(scores_of(self._network, images, self._num_classes))
+        before, now = local.checked, images.clone()  # a network may write into its input
+        classes = classes_of(scores_of(self._network, images, self._num_classes))
+        # Images of another pass, most often of another image, are the company that votes are counted in.
+        others = before if local.checks % 2 and before is not None else far_from(now, local.checks // 2)
+        shown = beside(now, others, local.checks // 2)
+        there = classes_of(scores_of(self._network, shown.block.clone(), self._num_classes))
+        if not torch.equal(there[shown.places], classes[shown.places]):
+            check_alone(self._network, now, scores_of(self._network, now.clone(), self._num_classes), [shown])
+        local.checked, local.checks = now, local.checks + 1
+        return classes
 
     def _buffers(self) -> tuple[Tensor, Tensor, torch.Generator]:
         """Return this thread's noise (draws, values), images (draws, channels, height, width) and generator."""
@@ -210,7 +243,22 @@ class VoteCounter:
             layout = self._manner.memory_format
             local.images = torch.zeros(shape, dtype=torch.float32, device=self._device).contiguous(memory_format=layout)
             local.generator = torch.Generator(device=self._device)
+            local.passes = local.checks = 0
+            local.checked = None
         return local.noise, local.images, local.generator
+
+
+def _due(passes: int) -> bool:
+    """Return whether the network's independence is checked at a pass: often at first, later at one in 64."""
+    return passes % _CHECK_EVERY == 0 or (passes >= _CHECK_FIRST and passes.bit_count() == 1)
+
+
+def _started(worker: threading.Thread, threads: int) -> threading.Thread:
+    try:
+        worker.start()
+    except RuntimeError as error:
+        raise ParameterError(f"{threads} threads cannot be had here ({error}); ask for fewer workers") from error
+    return worker
 
 
 def _numbered(number: int, ask: Ask) -> Generator[Ask, Answer, tuple[int, Answer]]:

@@ -60,6 +60,9 @@ def check_scores(scores: object, rows: int, num_classes: int) -> None:
 def _check_shape(scores: object, rows: int, num_classes: int) -> None:
     if not isinstance(scores, Tensor):
         raise ModelError(f"the base network returned {type(scores).__name__}; it must return a tensor of class scores")
+    if scores.layout != torch.strided or scores.dtype == torch.bool or scores.is_complex():
+        kind = f"{scores.dtype} scores, {scores.layout}"
+        raise ModelError(f"the base network returned {kind}; they must be real numbers in a dense tensor")
     if scores.ndim != 2 or scores.shape[0] != rows:
         raise ModelError(
             f"the base network returned shape {tuple(scores.shape)} for {rows} images; "

@@ -152,8 +152,11 @@ class Schedule(Generic[T]):
         poll = next(self._coming, None)
         if poll is None:
             self._more = False
-        else:
-            self._add(poll, next(poll))
+            return
+        ask = next(poll, None)
+        if ask is None:
+            raise ParameterError("a poll ended without asking for draws; it must ask at least once")
+        self._add(poll, ask)
 
     def _go_on(self, poll: Poll[T], answer: Answer) -> list[T]:
         try:

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from rs_plugin.errors import ParameterError
 from rs_plugin.estimation.arguments import MAX_TRIALS
-from rs_plugin.estimation.search import bisect_outward, least_count
+from rs_plugin.estimation.search import bisect_outward, first_true, least_count
 
 
 @settings(deadline=None, derandomize=True, max_examples=200)
@@ -46,6 +46,15 @@ def test_elements_do_not_disturb_each_other() -> None:
 @pytest.mark.parametrize("least", [1, 2, 3, 7, 8, 9, 1000, 123_456_789, MAX_TRIALS - 1, MAX_TRIALS])
 def test_least_count(least: int) -> None:
     assert least_count(lambda n: n >= least) == least
+
+
+@pytest.mark.parametrize("most", [0, 1, 2, 7, 1000, MAX_TRIALS])
+def test_first_true(most: int) -> None:
+    for least in {0, min(1, most), most // 3, max(0, most - 1), most}:
+        seen: list[int] = []
+        assert first_true(lambda n, least=least, seen=seen: (seen.append(n), n >= least)[1], most) == least  # type: ignore[misc]
+        assert all(0 <= n <= most for n in seen)
+    assert first_true(lambda n: False, most) == most + 1
 
 
 def test_least_count_that_is_not_reached() -> None:

@@ -133,7 +133,9 @@ class TestIndependence:
         def fail(*_: object) -> None:
             nonlocal calls
             calls += 1
-            if calls == 2 + 1 + 16 + 2:  # in the second group, after the first of 16 passes
+            # Five passes to find how images are shown, one for the fingerprint, a group of 16 with three checks in it,
+            # and then in the second group:
+            if calls == 5 + 1 + 16 + 3 + 2:
                 raise RuntimeError("out of memory")
 
         hook = register_module_forward_pre_hook(fail)  # of all modules: one of its own would be part of the network
@@ -197,8 +199,8 @@ class TestReuse:
         counting.remove()
         assert votes_of(again) == votes_of(first)
         assert [r.seconds for r in again._votes] == [r.seconds for r in first._votes]
-        # Two to find how it is shown its images, the fingerprint, and the selection draws of six images, made again.
-        assert len(passes) == 2 + 1 + 2
+        # Five to find how it is shown its images, the fingerprint, and the selection draws of six images, made again.
+        assert len(passes) == 5 + 1 + 2
 
     def test_votes_of_fixed_runs_serve_every_threat_radius_and_alpha(
         self, tmp_path: Path, request: pytest.FixtureRequest
@@ -831,8 +833,13 @@ class TestBadInput:
             ({"workers": 0}, ParameterError, "workers must be a positive whole number, not 0"),
             ({"n": 3}, ParameterError, "it takes 7 draws, or a larger alpha"),
             ({"alpha": 1.0}, ParameterError, "alpha must lie between 0 and 1, not 1.0"),
-            ({"seed": 1.5}, ParameterError, "seed must be a whole number, not 1.5"),
-            ({"seed": "a"}, ParameterError, "seed must be a whole number, not 'a'"),
+            ({"seed": 1.5}, ParameterError, "seed must be a whole number of 0 or more, not 1.5"),
+            ({"seed": "a"}, ParameterError, "seed must be a whole number of 0 or more, not 'a'"),
+            ({"seed": -1}, ParameterError, "seed must be a whole number of 0 or more, not -1"),
+            ({"radii": [10**400]}, ParameterError, "radii must be a list of numbers, not [1000"),
+            ({"progress": 3}, ParameterError, "progress must be a function"),
+            ({"batch_size": 10**12}, ParameterError, "no memory for 1000000000000 images in one pass"),
+            ({"batch_size": 10**20}, ParameterError, "use a smaller batch_size"),
             ({"device": "abacus"}, ParameterError, "abacus"),
             ({"dataset": toy_data(classes=4)}, InputError, "4 classes, the model 3"),
             ({"dataset": 7}, ParameterError, "dataset"),
