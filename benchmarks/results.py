@@ -51,7 +51,8 @@ import included."""
 NETWORKS_TEXT = """\
 `python benchmarks/networks.py`: ResNet-20 on images of CIFAR's size, on one thread, as ratios to the samples a second
 of the network alone: float32, a ready-made batch of 256 noisy images in channels-last order. Medians, least and most of
-five rounds, the network alone timed before and after each."""
+three rounds, the network alone timed before and after each. Of 61 passes two are shown a second time, to test that the
+network answers for each image by itself; in long runs that is one pass in 64."""
 
 PROTOCOLS_TEXT = """\
 The same for the protocols of others, written afresh (Cohen et al.) or as installed (the toolbox), and for `evaluate`;

@@ -177,7 +177,8 @@ class SmoothedClassifier(nn.Module):
             raise InputError(f"labels must be one whole number for each image, not {shown(labels)}")
         unfit = ~np.isin(given, np.arange(self.num_classes))
         if unfit.any():
-            raise InputError(f"labels hold {given[unfit][0]!s}; they must be classes 0 … {self.num_classes - 1}")
+            found, last = given[unfit][0], self.num_classes - 1
+            raise InputError(f"labels hold {found!s}; classes are 0 … {last} with num_classes = {self.num_classes}")
         return [int(label) for label in given]
 
     def _count(self, x: Tensor, ranges: list[DrawRange], seed: int) -> list[list[Counts]]:

@@ -26,9 +26,9 @@ _GROUP_VALUES: Final = 1 << 16  # smaller groups of chunks spend their time on c
 _GROUP_SLOTS: Final = 16
 _WASTE: Final = 0.05  # of the rows of a group's passes may be nobody's
 
-#: Passes of a thread from one check of the network's independence to the next in the long run, and to the first.
+#: Passes of a thread at which the network's independence is checked: first ones, for short runs, and then every 64th.
+_CHECKED: Final = (4, 16)
 _CHECK_EVERY: Final = 64
-_CHECK_FIRST: Final = 4
 
 T = TypeVar("T")
 
@@ -249,8 +249,8 @@ class VoteCounter:
 
 
 def _due(passes: int) -> bool:
-    """Return whether the network's independence is checked at a pass: often at first, later at one in 64."""
-    return passes % _CHECK_EVERY == 0 or (passes >= _CHECK_FIRST and passes.bit_count() == 1)
+    """Return whether the network's independence is checked at that pass of a thread."""
+    return passes in _CHECKED or passes % _CHECK_EVERY == 0
 
 
 def _started(worker: threading.Thread, threads: int) -> threading.Thread:

@@ -133,9 +133,9 @@ class TestIndependence:
         def fail(*_: object) -> None:
             nonlocal calls
             calls += 1
-            # Five passes to find how images are shown, one for the fingerprint, a group of 16 with three checks in it,
+            # Five passes to find how images are shown, one for the fingerprint, a group of 16 with two checks in it,
             # and then in the second group:
-            if calls == 5 + 1 + 16 + 3 + 2:
+            if calls == 5 + 1 + 16 + 2 + 2:
                 raise RuntimeError("out of memory")
 
         hook = register_module_forward_pre_hook(fail)  # of all modules: one of its own would be part of the network
