@@ -355,10 +355,14 @@ class TestCompiled:
         keys = set()
         for _ in range(2):
             plain, fast = (self.run(base, precision=precision, compiled=how) for how in (False, True))
-            for one, other in zip(plain._votes, fast._votes, strict=True):
+            exact = plain if precision == "float32" else self.run(base)
+            for one, other, best in zip(plain._votes, fast._votes, exact._votes, strict=True):
                 assert one.selection.sum() == other.selection.sum() == 50
-                # Rounding turns draws that lie on a border: few in float32, some in 8 bits of precision.
-                assert np.abs(one.counts - other.counts).sum() <= (4 if precision == "float32" else 60)
+                # Rounding turns draws that lie on a border: of 500 one or two within 1e-5 of it, which is float32's; of
+                # coarser numbers about as many as differ from float32.
+                rounding = np.abs(one.counts - best.counts).sum()
+                assert np.abs(one.counts - other.counts).sum() <= 4 + 2 * rounding
+                assert rounding <= 60  # or the network is not the same
             keys |= {plain.key, fast.key}
             with torch.no_grad():  # other weights of the same network must not meet what was compiled before
                 base.fc.weight.copy_(base.fc.weight.roll(3, 0))
