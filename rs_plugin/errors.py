@@ -57,6 +57,10 @@ def counted(number: int, thing: str) -> str:
     return f"{number} {thing}" + ("" if number == 1 else "s")
 
 
+class UndecidedRadiusWarning(UserWarning):
+    """Votes were stopped before they had shown all they could of a radius that is asked for now."""
+
+
 class UncertifiableRadiusWarning(UserWarning):
     """No outcome of the draws that were asked for can certify a radius that was asked for.
 

@@ -17,7 +17,7 @@ from typing import Any, NoReturn
 from rs_plugin import __version__
 from rs_plugin.cli import curve, evaluate, fetch, leaderboard, list_, recertify, train
 from rs_plugin.command import Parser, flags_of, one_line, warn
-from rs_plugin.errors import ParameterError, RSPluginError, UncertifiableRadiusWarning
+from rs_plugin.errors import ParameterError, RSPluginError, UncertifiableRadiusWarning, UndecidedRadiusWarning
 
 _SUBCOMMANDS = (evaluate, curve, train, list_, recertify, fetch, leaderboard)
 
@@ -45,7 +45,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = argparse.Namespace()
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("always", UncertifiableRadiusWarning)
+            for category in (UncertifiableRadiusWarning, UndecidedRadiusWarning):
+                warnings.simplefilter("always", category)
             warnings.showwarning = lambda message, *_, **__: warn("rs-plugin", message)
             options, unknown = parser.parse_known_args(_with_config(parser, words))
             if unknown:
