@@ -50,9 +50,9 @@ examples:
       the same network under another noise, against another norm
   rs-plugin evaluate --model digits_gaussian_0.25 --stopping anytime
       stop as soon as every radius is decided
-  rs-plugin evaluate --model cifar10_jpeg_gaussian_0.25 --data-dir data \\
-      --subset every_20th --radii 0.25 0.5 --stopping anytime
-      a CIFAR-10 model on 500 of its images, in data/cifar10_jpeg_test.zip
+  rs-plugin evaluate --model cifar10_jpeg_gaussian_0.25 --dataset cifar10 \\
+      --data-dir data --subset every_20th --radii 0.25 0.5 --stopping anytime
+      a CIFAR-10 model on 500 images; data/ is filled by a download if need be
   rs-plugin evaluate --model checkpoint.pth.tar --normalisation mean_std \\
       --noise "gaussian(sigma=0.25)" --dataset cifar10 --subset every_20th
       a published network
@@ -112,7 +112,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         "--precision", metavar="NAME", default="float32", help="float32, bfloat16 or float16 (default: float32)"
     )
     parser.add_argument(
-        "--compiled", action="store_true", help="count votes by torch.compile, which pays on many images only"
+        "--compiled", action="store_true", help="votes by torch.compile: needs a C++ compiler, pays on many images"
     )
     parser.add_argument("--batch-size", metavar="N", type=whole, help="noisy images in one pass (default: what suits)")
     parser.add_argument("--device", metavar="NAME", help="cpu, cuda, ... (default: the network's own)")

@@ -106,7 +106,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--attack", nargs="+", default=[], metavar="NAME", help="pgd, autoattack: for an upper bound")
     add("--attack_n", type=whole, default=1000, help="fresh draws that judge what an attack proposes (default: 1000)")
     add("--precision", default="float32", help="of the votes: float32, bfloat16 or float16 (default: float32)")
-    add("--compiled", action="store_true", help="count votes by torch.compile, which pays on many images only")
+    add("--compiled", action="store_true", help="votes by torch.compile: needs a C++ compiler, pays on many images")
     add("--bank", type=whole, default=64, help="draws of the surrogate that is attacked (default: 64)")
     add("--n_ex", dest="n_examples", type=whole, help="number of images (default: all)")
     add("--subset", help="every_20th and the like")
