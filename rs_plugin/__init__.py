@@ -34,6 +34,7 @@ if TYPE_CHECKING:
         RSPluginError,
         StoreError,
         UncertifiableRadiusWarning,
+        UndecidedRadiusWarning,
         UnknownNameError,
         UnsupportedThreatError,
     )
@@ -60,7 +61,7 @@ _HOMES = {
     ),
     "rs_plugin.errors": (
         "ChecksumError", "DependencyError", "InputError", "ModelError", "ParameterError", "RSPluginError", "StoreError",
-        "UncertifiableRadiusWarning", "UnknownNameError", "UnsupportedThreatError",
+        "UncertifiableRadiusWarning", "UndecidedRadiusWarning", "UnknownNameError", "UnsupportedThreatError",
     ),
     "rs_plugin.evaluation": ("Run", "evaluate", "recertify"),
     "rs_plugin.outcomes": ("Outcome", "Status"),
@@ -103,6 +104,7 @@ __all__ = [
     "Status",
     "StoreError",
     "UncertifiableRadiusWarning",
+    "UndecidedRadiusWarning",
     "UnknownNameError",
     "UnsupportedThreatError",
     "__version__",

@@ -48,6 +48,19 @@ def first_line(error: BaseException) -> str:
     return (str(error).splitlines() or [type(error).__name__])[0]
 
 
+def counted(number: int, thing: str) -> str:
+    """Return a number of things in words.
+
+    >>> counted(1, "image"), counted(2, "image")
+    ('1 image', '2 images')
+    """
+    return f"{number} {thing}" + ("" if number == 1 else "s")
+
+
+class UndecidedRadiusWarning(UserWarning):
+    """Votes were stopped before they had shown all they could of a radius that is asked for now."""
+
+
 class UncertifiableRadiusWarning(UserWarning):
     """No outcome of the draws that were asked for can certify a radius that was asked for.
 

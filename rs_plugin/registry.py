@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import difflib
 import importlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from importlib.metadata import entry_points
-from typing import Generic, TypeVar
+from typing import Final, Generic, TypeVar
 
 from rs_plugin.errors import ParameterError, UnknownNameError
 
 T = TypeVar("T")
+
+_LISTED: Final = 6  # names that a message tells
 
 
 class Registry(Generic[T]):
@@ -59,7 +61,7 @@ class Registry(Generic[T]):
         own = self._targets.get(name)
         load = (lambda: _resolved(own)) if own is not None else dict(self._plugins()).get(name)
         if load is None:
-            raise UnknownNameError(self._unknown(name))
+            raise UnknownNameError(f"unknown {self._kind} {name!r}{known_names(name, self.names())}")
         try:
             target = load()
         except (ImportError, AttributeError) as error:
@@ -73,11 +75,17 @@ class Registry(Generic[T]):
             for point in entry_points(group=self._group):
                 yield point.name, point.load
 
-    def _unknown(self, name: str) -> str:
-        names = self.names()
-        close = difflib.get_close_matches(str(name), names, n=1)
-        hint = f" Did you mean {close[0]!r}?" if close else ""
-        return f"unknown {self._kind} {name!r}; known: {', '.join(names)}.{hint}"
+
+def known_names(name: str, names: Sequence[str]) -> str:
+    """Return how a message on an unknown name goes on: the name that was meant, if one is close, and some of all.
+
+    >>> known_names("cta", ["cat", "dog"]), known_names("x", ["cat", "dog"])
+    (". Did you mean 'cat'? Known: cat, dog", '; known: cat, dog')
+    """
+    close = difflib.get_close_matches(str(name), names, n=1)
+    head = f". Did you mean {close[0]!r}? Known" if close else "; known"
+    more = f" and {len(names) - _LISTED} more" if len(names) > _LISTED else ""
+    return f"{head}: {', '.join(names[:_LISTED])}{more}"
 
 
 def _resolved(target: object) -> object:

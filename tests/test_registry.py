@@ -92,7 +92,7 @@ def test_registering_twice(animals: Registry[type[Animal]]) -> None:
 
 
 def test_unknown_names(animals: Registry[type[Animal]]) -> None:
-    message = "unknown animal 'caat'; known: cat, heavy, lazy, ordered, plugged, wrong. Did you mean 'cat'?"
+    message = "unknown animal 'caat'. Did you mean 'cat'? Known: cat, heavy, lazy, ordered, plugged, wrong"
     with pytest.raises(UnknownNameError, match=re.escape(message)):
         animals.get("caat")
     with pytest.raises(KeyError):
@@ -101,6 +101,15 @@ def test_unknown_names(animals: Registry[type[Animal]]) -> None:
         animals.get("zzzzzz")
     assert "Did you mean" not in str(caught.value)
     assert not str(caught.value).startswith("'")
+
+
+def test_long_lists_of_names_are_cut() -> None:
+    registry: Registry[type[Animal]] = Registry("animal", is_animal)
+    for number in range(9):
+        registry.register(f"cat{number}", Cat)
+    with pytest.raises(UnknownNameError) as caught:
+        registry.get("dog")
+    assert str(caught.value) == "unknown animal 'dog'; known: cat0, cat1, cat2, cat3, cat4, cat5 and 3 more"
 
 
 def test_a_registry_without_a_group_asks_for_no_plugins(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,7 +6,8 @@ import argparse
 import math
 from decimal import ROUND_FLOOR, Context
 
-from rs_plugin.cli.options import ALPHA, new_parser, real, whole
+from rs_plugin.cli.options import ALPHA, new_parser
+from rs_plugin.command import real, whole
 from rs_plugin.threats import THREATS
 
 _DESCRIPTION = """\

@@ -5,20 +5,23 @@ from __future__ import annotations
 import argparse
 import sys
 import textwrap
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from rs_plugin.cli.options import (
     ALPHA,
+    LAST_REQUIRED,
     ProgressBar,
     add_certificate_options,
     add_output_options,
+    default_radii,
     new_parser,
     one_warning,
     output_folder,
     report,
-    whole,
 )
+from rs_plugin.command import natural, no_word_of_cuda, warn, whole
 
 if TYPE_CHECKING:
     from rs_plugin.datasets import Dataset
@@ -45,14 +48,21 @@ examples:
   rs-plugin evaluate --model digits_gaussian_0.5 --noise "laplace(b=0.35)" \\
       --threat-model L1
       the same network under another noise, against another norm
-  rs-plugin evaluate --model digits_gaussian_0.25 --stopping anytime --n 100000
+  rs-plugin evaluate --model digits_gaussian_0.25 --stopping anytime
       stop as soon as every radius is decided
+  rs-plugin evaluate --model cifar10_jpeg_gaussian_0.25 --dataset cifar10 \\
+      --data-dir data --subset every_20th --radii 0.25 0.5 --stopping anytime
+      a CIFAR-10 model on 500 images; data/ is filled by a download if need be
   rs-plugin evaluate --model checkpoint.pth.tar --normalisation mean_std \\
       --noise "gaussian(sigma=0.25)" --dataset cifar10 --subset every_20th
       a published network
   rs-plugin evaluate --model digits_gaussian_0.25 --n-examples 20 --attack pgd
       let an attack propose images inside the certified balls; exit code 3 if
       fresh votes lose a certified class there"""
+
+
+#: What --n is if it is not given, by stopping rule.
+_DRAWS: Final = {"fixed": 1000, "anytime": 100_000}
 
 
 def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> argparse.ArgumentParser:
@@ -67,22 +77,44 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         "--noise", metavar="TEXT", help="smoothing noise, as in 'gaussian(sigma=0.5)' (default: the model's)"
     )
     parser.add_argument(
-        "--dataset", metavar="NAME", default="digits", help="data set, or a folder or zip of images (default: digits)"
+        "--dataset",
+        metavar="NAME",
+        help="data set, or a folder or zip of images; needed for a checkpoint (default: the model's, else digits)",
     )
     parser.add_argument("--data-dir", metavar="DIR", help="folder that holds the data set (default: $RS_DATA)")
     parser.add_argument("--preprocessing", metavar="NAME", help="of image files: Res256Crop224 and the like")
     parser.add_argument("--subset", metavar="NAME", help="every_20th and the like (default: all images)")
     parser.add_argument("--n-examples", metavar="N", type=whole, help="only the first so many images")
-    add_certificate_options(parser, "L2 with --model, without it all three")
-    parser.add_argument("--stopping", metavar="RULE", default="fixed", help="fixed or anytime (default: fixed)")
+    add_certificate_options(
+        parser,
+        "L2 with --model, without it all three",
+        f"with --model four that span what 1000 draws can show, up to a required probability of {LAST_REQUIRED}; "
+        "without it 0.15 0.3 0.45 0.6, for Linf a tenth of them",
+    )
+    parser.add_argument(
+        "--stopping",
+        metavar="RULE",
+        default="fixed",
+        help="fixed, or anytime: an image is left once every radius is decided; radius 0, the prediction itself, gets "
+        "a thirtieth of --n at most unless it is listed (default: fixed)",
+    )
     parser.add_argument("--n0", metavar="N", type=whole, default=100, help="draws that choose the class (default: 100)")
-    parser.add_argument("--n", metavar="N", type=whole, default=1000, help="draws that bound it (default: 1000)")
-    parser.add_argument("--seed", metavar="N", type=whole, default=0, help="seed of all draws (default: 0)")
+    parser.add_argument(
+        "--n",
+        metavar="N",
+        type=whole,
+        help="draws that bound it, anytime at most so many "
+        f"(default: {_DRAWS['fixed']}, anytime {_DRAWS['anytime']})",
+    )
+    parser.add_argument("--seed", metavar="N", type=natural, default=0, help="seed of all draws (default: 0)")
     parser.add_argument("--store", metavar="FILE", default="runs.sqlite", help="vote store (default: runs.sqlite)")
     parser.add_argument(
         "--precision", metavar="NAME", default="float32", help="float32, bfloat16 or float16 (default: float32)"
     )
-    parser.add_argument("--compiled", action="store_true", help="count votes by torch.compile of the network")
+    parser.add_argument(
+        "--compiled", action="store_true", help="votes by torch.compile: needs a C++ compiler, pays on many images"
+    )
+    parser.add_argument("--batch-size", metavar="N", type=whole, help="noisy images in one pass (default: what suits)")
     parser.add_argument("--device", metavar="NAME", help="cpu, cuda, ... (default: the network's own)")
     parser.add_argument("--workers", metavar="N", type=whole, help="threads on a CPU (default: torch's number)")
     parser.add_argument(
@@ -105,9 +137,13 @@ def run(args: argparse.Namespace) -> int:
         from rs_plugin.smoothing import check_draws, check_whole
 
         check_attacks(args.attack)
-        check_whole("attack-n", args.attack_n)
+        check_whole("attack_n", args.attack_n)
         check_draws(1, args.attack_n)
         check_whole("bank", args.bank)
+    if args.n is None:
+        args.n = _DRAWS.get(args.stopping, _DRAWS["fixed"])
+    if args.compiled:
+        no_word_of_cuda()
     found = _single(args) if args.model else _comparison(args)
     report([run for run, _ in found], "evaluate", args)
     if not args.attack:
@@ -142,20 +178,14 @@ def _attacked(run: Run, model: SmoothedClassifier, data: Dataset, args: argparse
 
 
 def _single(args: argparse.Namespace) -> list[tuple[Run, SmoothedClassifier]]:
-    from rs_plugin.datasets import datasets
+    from rs_plugin.errors import InputError, ParameterError, UnknownNameError
     from rs_plugin.threats import parse_threat
     from rs_plugin.zoo import load_card
     from rs_plugin.zoo.models import card_path
-    from rs_plugin.zoo.smoothed import CHECKPOINTS, serves, smoothed
+    from rs_plugin.zoo.smoothed import CHECKPOINTS, doubt_of, smoothed
 
     threat = parse_threat(args.threat_model or "L2")
-    if Path(args.model).suffix not in CHECKPOINTS:
-        card = load_card(card_path(args.model))
-        if args.dataset in datasets.names() and not serves(card, args.dataset):
-            print(
-                f"rs-plugin: warning: {card.name!r} was trained for {card.dataset!r}, not for {args.dataset!r}",
-                file=sys.stderr,
-            )
+    card = None if Path(args.model).suffix in CHECKPOINTS else load_card(card_path(args.model))
     model = smoothed(
         args.model,
         args.noise,
@@ -164,7 +194,20 @@ def _single(args: argparse.Namespace) -> list[tuple[Run, SmoothedClassifier]]:
         normalisation=args.normalisation,
         manifest=args.manifest,
     )
-    return [_evaluate(model, threat, args.radii or _radii_for(threat), args)]
+    chosen = args.dataset is not None
+    if card is not None:
+        args.dataset = args.dataset or card.dataset
+    elif not chosen:
+        raise ParameterError(f"the checkpoint {args.model!r} does not say what it is for; give --dataset")
+    try:
+        first = _data(args, None, 1)
+    except (InputError, UnknownNameError) as error:
+        raise error if chosen else InputError(f"{error}; or name another by --dataset") from error
+    doubt = doubt_of(card, args.dataset, first.image_shape) if card else None
+    if doubt:
+        warn("rs-plugin", doubt)
+    radii = args.radii or default_radii(model.noise, threat, first.dim, args.method or "auto")
+    return [_evaluate(model, threat, radii, args)]
 
 
 def _comparison(args: argparse.Namespace) -> list[tuple[Run, SmoothedClassifier]]:
@@ -173,20 +216,21 @@ def _comparison(args: argparse.Namespace) -> list[tuple[Run, SmoothedClassifier]
     from rs_plugin.threats import parse_threat
 
     for option in ("noise", "normalisation", "manifest", "precision", "compiled"):
-        if getattr(args, option) not in (None, "float32", False):
-            raise ParameterError(
-                f"--{option} {getattr(args, option)!r} needs --model; 'rs-plugin list' shows the models"
-            )
+        value = getattr(args, option)
+        if value not in (None, "float32", False):
+            given = f"--{option}" if value is True else f"--{option} {value!r}"
+            raise ParameterError(f"{given} needs --model; 'rs-plugin list' shows the models")
     threat = parse_threat(args.threat_model) if args.threat_model else None
     if args.radii and threat is None:
         raise ParameterError("--radii needs --threat-model here, since the three norms have radii of their own")
+    args.dataset = args.dataset or "digits"
     dim = _data(args, None, 1).dim
     entries = [entry for entry in SUITE if threat in (None, entry.threat)]
     return [_evaluate(smoothed(entry, dim), entry.threat, args.radii or RADII[entry.threat], args) for entry in entries]
 
 
-def _evaluate(  # type: ignore[no-untyped-def]
-    model: SmoothedClassifier, threat: str, radii, args: argparse.Namespace
+def _evaluate(
+    model: SmoothedClassifier, threat: str, radii: Sequence[float], args: argparse.Namespace
 ) -> tuple[Run, SmoothedClassifier]:
     from rs_plugin.evaluation import evaluate
 
@@ -212,12 +256,6 @@ def _evaluate(  # type: ignore[no-untyped-def]
             progress=progress,
             data_dir=args.data_dir,
             preprocessing=args.preprocessing,
+            batch_size=args.batch_size,
         )
     return found, model
-
-
-def _radii_for(threat: str) -> tuple[float, ...]:
-    from rs_plugin.evaluation.suite import RADII
-    from rs_plugin.threats import parse_threat
-
-    return RADII[parse_threat(threat)]

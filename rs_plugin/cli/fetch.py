@@ -54,7 +54,8 @@ def run(args: argparse.Namespace) -> int:
             print(f"{entry.name.ljust(width)}  {entry.dataset:17}  {entry.noise or ''}".rstrip())
         return 0
     folder = output_folder(args.output)
-    with tqdm(unit="B", unit_scale=True, file=sys.stderr, disable=not sys.stderr.isatty()) as bar:
+    hidden = not sys.stderr.isatty()
+    with tqdm(unit="B", unit_scale=True, file=sys.stderr, leave=False, disable=hidden) as bar:
 
         def progress(done: int, total: int | None) -> None:
             bar.total = total

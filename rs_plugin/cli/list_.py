@@ -46,6 +46,8 @@ def run(args: argparse.Namespace) -> int:
         clean, noisy = percent(card.accuracy_clean), percent(card.accuracy_noise)
         noise = re.sub(r"(\.\d{4})\d{3,}", r"\1...", card.noise)  # fits 80 columns; --json has it all
         print(f"  {card.name:{width}} {clean:>5} {noisy:>5}  {noise}")
+    print("  noisy: under the noise of the training, in which no image was without noise,")
+    print("  so that some networks do better there")
     print("\nNoise families")
     for name, parameters in families.items():
         print(f"  {name}({', '.join(f'{p}=...' for p in parameters)})")

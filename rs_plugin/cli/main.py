@@ -12,11 +12,12 @@ import warnings
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from types import FrameType
-from typing import Any, NoReturn, TextIO
+from typing import Any, NoReturn
 
 from rs_plugin import __version__
 from rs_plugin.cli import curve, evaluate, fetch, leaderboard, list_, recertify, train
-from rs_plugin.errors import ParameterError, RSPluginError, UncertifiableRadiusWarning
+from rs_plugin.command import Parser, flags_of, one_line, warn
+from rs_plugin.errors import ParameterError, RSPluginError, UncertifiableRadiusWarning, UndecidedRadiusWarning
 
 _SUBCOMMANDS = (evaluate, curve, train, list_, recertify, fetch, leaderboard)
 
@@ -24,17 +25,6 @@ _DESCRIPTION = """\
 Robustness certificates by randomized smoothing, for L1, L2 and Linf.
 
 Run 'rs-plugin SUBCOMMAND --help' for options and examples."""
-
-
-class _Parser(argparse.ArgumentParser):
-    """A parser whose errors are one line; options are spelt out, so that --config is never overlooked."""
-
-    def __init__(self, *args: Any, **settings: Any) -> None:
-        super().__init__(*args, **{"allow_abbrev": False, **settings})
-
-    def error(self, message: str) -> NoReturn:
-        """Raise ParameterError."""
-        raise ParameterError(f"{message}; see '{self.prog} --help'")
 
 
 class _Stopped(KeyboardInterrupt):
@@ -55,8 +45,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = argparse.Namespace()
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("always", UncertifiableRadiusWarning)
-            warnings.showwarning = _show_warning
+            for category in (UncertifiableRadiusWarning, UndecidedRadiusWarning):
+                warnings.simplefilter("always", category)
+            warnings.showwarning = lambda message, *_, **__: warn("rs-plugin", message)
             options, unknown = parser.parse_known_args(_with_config(parser, words))
             if unknown:
                 raise ParameterError(_unknown(parser, options.subcommand, unknown[0]))
@@ -69,13 +60,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 if previous is not None:
                     signal.signal(signal.SIGTERM, previous)
     except RSPluginError as error:
-        print(f"rs-plugin: error: {_one_line(error)}", file=sys.stderr)
+        print(f"rs-plugin: error: {one_line(error, _flags(parser, options))}", file=sys.stderr)
         return 2
     except BrokenPipeError:  # the reader, head for instance, has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
     except OSError as error:
-        print(f"rs-plugin: error: {_one_line(error)}; check the path, its permissions and free space", file=sys.stderr)
+        print(f"rs-plugin: error: {one_line(error)}; check the path, its permissions and free space", file=sys.stderr)
         return 2
     except KeyboardInterrupt as stop:
         print(f"\nrs-plugin: interrupted; {_remedy(options, shlex.join(['rs-plugin', *words]))}", file=sys.stderr)
@@ -84,7 +75,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def build_parser() -> argparse.ArgumentParser:
     """Return the parser of the whole command line."""
-    parser = _Parser(prog="rs-plugin", description=_DESCRIPTION, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser(prog="rs-plugin", description=_DESCRIPTION, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--version", action="version", version=f"rs-plugin {__version__}")
     subparsers = parser.add_subparsers(dest="subcommand", metavar="SUBCOMMAND", required=True)
     for subcommand in _SUBCOMMANDS:
@@ -97,7 +88,7 @@ def build_parser() -> argparse.ArgumentParser:
 
 def _with_config(parser: argparse.ArgumentParser, words: list[str]) -> list[str]:
     """Return the words with the options of a ``--config`` file put before those of the line."""
-    finder = _Parser(prog="rs-plugin", add_help=False)
+    finder = Parser(prog="rs-plugin", add_help=False)
     finder.add_argument("--config")
     path = finder.parse_known_args(words)[0].config
     if path is None or not words:
@@ -120,11 +111,20 @@ def _with_config(parser: argparse.ArgumentParser, words: list[str]) -> list[str]
     return [*words[:at], *extra, *words[at:]]
 
 
+def _subparser(parser: argparse.ArgumentParser, subcommand: str) -> argparse.ArgumentParser | None:
+    (subparsers,) = (a for a in parser._actions if isinstance(a, argparse._SubParsersAction))
+    return subparsers.choices.get(subcommand)
+
+
 def _options(parser: argparse.ArgumentParser, subcommand: str) -> dict[str, argparse.Action]:
     """Return the options of a subcommand by name, without dashes; none if there is no such subcommand."""
-    (subparsers,) = (a for a in parser._actions if isinstance(a, argparse._SubParsersAction))
-    chosen = subparsers.choices.get(subcommand)
+    chosen = _subparser(parser, subcommand)
     return {a.option_strings[-1].lstrip("-"): a for a in chosen._actions if a.option_strings} if chosen else {}
+
+
+def _flags(parser: argparse.ArgumentParser, options: argparse.Namespace) -> dict[str, str]:
+    chosen = _subparser(parser, getattr(options, "subcommand", ""))
+    return flags_of(chosen) if chosen else {}
 
 
 def _did_you_mean(name: str, known: Iterable[str], dashes: str = "") -> str:
@@ -139,10 +139,12 @@ def _unknown(parser: argparse.ArgumentParser, subcommand: str, word: str) -> str
 
 
 def _remedy(options: argparse.Namespace, command: str) -> str:
-    """Return what to do after an interruption; a training without a checkpoint keeps nothing."""
-    if getattr(options, "checkpoint", "kept elsewhere") is None:
+    """Return what to do after an interruption; a training keeps nothing without a checkpoint, or in its first epoch."""
+    if not hasattr(options, "checkpoint"):
+        return f"to go on: {command}"
+    if options.checkpoint is None:
         return f"to start again: {command}; add --checkpoint FILE to keep what is done"
-    return f"to go on: {command}"
+    return f"to {'go on' if Path(options.checkpoint).exists() else 'start again'}: {command}"
 
 
 def _option_words(path: str, name: str, value: Any, action: argparse.Action) -> list[str]:
@@ -178,21 +180,6 @@ def _install_sigterm() -> Any:
         return signal.signal(signal.SIGTERM, stop)
     except ValueError:  # not in the main thread, as in a test
         return None
-
-
-def _show_warning(
-    message: Warning | str,
-    category: type[Warning],
-    filename: str,
-    lineno: int,
-    file: TextIO | None = None,
-    line: str | None = None,
-) -> None:
-    print(f"rs-plugin: warning: {message}", file=sys.stderr)
-
-
-def _one_line(error: BaseException) -> str:
-    return " ".join(str(error).split())
 
 
 if __name__ == "__main__":

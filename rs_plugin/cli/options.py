@@ -9,18 +9,25 @@ import tempfile
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from decimal import ROUND_FLOOR, Context
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+from rs_plugin.command import real
 from rs_plugin.errors import ParameterError, UncertifiableRadiusWarning
 from rs_plugin.threats import THREATS
 
 if TYPE_CHECKING:
+    from rs_plugin.distributions import SmoothingDistribution
     from rs_plugin.evaluation import Run
 
 
 #: What --alpha is if it is not given.
 ALPHA: Final = 1e-3
+
+#: Required probability of the largest radius that is taken by default, or a little more than that: unanimous votes of
+#: a thousand draws show it, at that alpha.
+LAST_REQUIRED: Final = 0.992
 
 
 def new_parser(
@@ -43,12 +50,13 @@ def new_parser(
     return parser
 
 
-def add_certificate_options(parser: argparse.ArgumentParser, threat_default: str) -> None:
+def add_certificate_options(parser: argparse.ArgumentParser, threat_default: str, radii_default: str) -> None:
     """Add what a certificate needs; options that were not given are None.
 
     Args:
         parser: the parser of a subcommand.
         threat_default: what --threat-model is if it is not given, for the help.
+        radii_default: the same of --radii.
     """
     parser.add_argument("--threat-model", metavar="NORM", help=f"{', '.join(THREATS)} (default: {threat_default})")
     parser.add_argument(
@@ -56,7 +64,7 @@ def add_certificate_options(parser: argparse.ArgumentParser, threat_default: str
         metavar="R",
         type=real,
         nargs="+",
-        help="radii in input units, pixels in [0, 1] (default: 0.15 0.3 0.45 0.6, for Linf a tenth of them)",
+        help=f"radii in input units, pixels in [0, 1] (default: {radii_default})",
     )
     parser.add_argument(
         "--method",
@@ -66,27 +74,13 @@ def add_certificate_options(parser: argparse.ArgumentParser, threat_default: str
     parser.add_argument("--alpha", metavar="P", type=real, help="failure probability per image (default: 0.001)")
 
 
-def whole(text: str) -> int:
-    """Read a whole number."""
-    try:
-        return int(text)
-    except ValueError:
-        pass
-    try:
-        value = float(text)
-    except ValueError:
-        value = float("nan")
-    hint = f"; write {int(value)}" if value.is_integer() and abs(value) < 1e15 else ""
-    raise argparse.ArgumentTypeError(f"{text!r} is not a whole number{hint}")
+def default_radii(noise: SmoothingDistribution, threat: str, dim: int, method: str) -> list[float]:
+    """Return four evenly spaced radii, two digits each or few more, that a thousand draws can certify."""
+    from rs_plugin.certificates import certificate
 
-
-def real(text: str) -> float:
-    """Read a number."""
-    try:
-        return float(text)
-    except ValueError:
-        hint = "; numbers have a point and are separated by spaces, as in 0.1 0.2" if "," in text else ""
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number{hint}") from None
+    largest = float(certificate(noise, threat, dim, method).radius(LAST_REQUIRED))
+    step = Context(prec=2, rounding=ROUND_FLOOR).create_decimal(repr(largest / 4.0))
+    return [float(number * step) for number in range(1, 5)]
 
 
 def add_output_options(parser: argparse.ArgumentParser) -> None:
@@ -154,15 +148,16 @@ def _together(found: Sequence[UncertifiableRadiusWarning], noise: str, n: int, a
     ]
     if len(known) < len(found):
         return head + "; ".join(str(w) for w in found)
-    needs = ", ".join(str(need) for _, _, need in known if need is not None)
-    beyond = ", ".join(
-        radius + (f" (1 - p* = {1.0 - p:.2g})" if p < 1.0 else "") for radius, p, need in known if need is None
-    )
-    could = [f"n >= {needs} could"] if needs else []
-    could += [f"no practical n could for {beyond}"] if beyond else []
+    listed = [
+        radius + (f" (1 - p* = {1.0 - p:.2g})" if need is None and p < 1.0 else "") for radius, p, need in known
+    ]
+    needs = [str(need) for _, _, need in known if need is not None]
+    beyond = [radius for radius, _, need in known if need is None]
+    could = [f"n >= {', '.join(needs)} could"] if needs else []
+    could += ["no practical n could" + (f" for {', '.join(beyond)}" if needs else "")] if beyond else []
     return (
         f"{head}n = {n} draws at alpha = {alpha:g} cannot certify the {'radii' if len(known) > 1 else 'radius'} "
-        f"{', '.join(radius for radius, _, _ in known)} whatever the votes; {', '.join(could)}"
+        f"{', '.join(listed)} whatever the votes; {', '.join(could)}"
     )
 
 

@@ -9,7 +9,8 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rs_plugin.cli.options import new_parser, output_folder, real, whole
+from rs_plugin.cli.options import new_parser, output_folder
+from rs_plugin.command import real, whole
 
 if TYPE_CHECKING:
     from rs_plugin.zoo import ModelCard
@@ -38,7 +39,13 @@ examples:
       --weight-decay 5e-4 --augmentation crop_flip --precision bfloat16 \\
       --checkpoint cifar.pt
       CIFAR-10, ten minutes on two cores; elsewhere than on a terminal it logs
-      a line for every epoch"""
+      a line for every epoch
+  rs-plugin train --start cifar10_jpeg_gaussian_0.25 --adversary 0.5 \\
+      --dataset cifar10_jpeg --architecture cifar_resnet20 --epochs 8 \\
+      --batch-size 128 --optimizer sgd --lr 0.05 --weight-decay 5e-4 \\
+      --augmentation crop_flip --precision bfloat16 --checkpoint adv.pt
+      a bundled model fine-tuned by SmoothAdv (Salman et al. 2019); this made
+      cifar10_jpeg_gaussian_0.25_adv"""
 
 #: Options that are settings of the recipe, with their type; the recipe holds the defaults and the checks.
 _SETTINGS: dict[str, tuple[Callable[[str], Any], str, str]] = {
@@ -48,14 +55,14 @@ _SETTINGS: dict[str, tuple[Callable[[str], Any], str, str]] = {
     "epochs": (whole, "N", "passes over the training images (default: 1000)"),
     "batch_size": (whole, "N", "images a step (default: 256)"),
     "optimizer": (str, "NAME", "adamw, or sgd with Nesterov momentum (default: adamw)"),
-    "lr": (real, "X", "highest learning rate of the one-cycle schedule (default: 0.003)"),
+    "lr": (real, "X", "highest learning rate of the one-cycle schedule (default: 0.003, with --start 0.0003)"),
     "weight_decay": (real, "X", "weight decay of the optimizer (default: 0.01)"),
     "augmentation": (str, "NAME", "none, shift or crop_flip, before the noise (default: shift)"),
     "precision": (str, "NAME", "float32 or bfloat16 (default: float32)"),
     "start": (str, "NAME", "model of the zoo, or card, to begin with (default: none)"),
     "adversary": (real, "EPS", "L2 radius of SmoothAdv's adversary, 0 for none (default: 0.0)"),
     "adversary_steps": (whole, "N", "steps of the adversary (default: 2)"),
-    "adversary_draws": (whole, "N", "draws that the adversary sees (default: 2)"),
+    "adversary_draws": (whole, "N", "draws that the adversary sees, and the network is trained on (default: 2)"),
     "seed": (whole, "N", "seed of everything random (default: 0)"),
 }
 
@@ -68,7 +75,11 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         flag = f"--{name.replace('_', '-')}"
         recipe.add_argument(flag, type=kind, metavar=metavar, default=argparse.SUPPRESS, help=text)
     files = parser.add_argument_group("files and output")
-    files.add_argument("--name", metavar="NAME", help="name of the model (default: data set, noise and its scale)")
+    files.add_argument(
+        "--name",
+        metavar="NAME",
+        help="name of the model (default: data set, noise and its scale; _adv with an adversary, _tuned with --start)",
+    )
     files.add_argument(
         "--output", metavar="DIR", default=".", help="folder for weights and card (default: %(default)s)"
     )
@@ -94,12 +105,13 @@ def run(args: argparse.Namespace) -> int:
     config = TrainConfig(**settings)
     name = default_name(config) if args.name is None else check_name(args.name)
     _check_free(output_folder(args.output), name, args.overwrite)
-    with tqdm(total=config.epochs, unit="epoch", file=sys.stderr, disable=not sys.stderr.isatty()) as bar:
+    hidden = not sys.stderr.isatty()
+    with tqdm(total=config.epochs, unit="epoch", file=sys.stderr, leave=False, disable=hidden) as bar:
 
         def progress(done: int, total: int) -> None:
             bar.update(done - bar.n)
 
-        log = None if sys.stderr.isatty() else _log
+        log = _log if hidden else None
         result = train(config, name=name, progress=progress, log=log, checkpoint=args.checkpoint)
     path = save_model(result.model, result.card, args.output)
     print(result.card.to_json() if args.json else _summary(result.card, str(path)), end="")
@@ -122,11 +134,15 @@ def _check_free(folder: Path, name: str, overwrite: bool) -> None:
 
 
 def _summary(card: ModelCard, path: str) -> str:
-    from rs_plugin.report.tables import percent
+    from rs_plugin.report.tables import percent, wrapped
 
-    return (
-        f"{card.name}: {card.architecture}, {card.parameters} parameters, trained under {card.noise}\n"
+    how = f"trained under {card.noise}"
+    how += f", from {card.recipe['start']}" if card.recipe.get("start") else ""
+    how += f", against an adversary of L2 radius {card.recipe['adversary']:g}" if card.recipe.get("adversary") else ""
+    lines = (
+        f"{card.name}: {card.architecture}, {card.parameters} parameters, {how}",
         f"accuracy of the base network on {card.dataset}: {percent(card.accuracy_clean)} % clean, "
-        f"{percent(card.accuracy_noise)} % under the noise ({card.noise_draws} draws an image), rounded down\n"
-        f"wrote {path} and the weights beside it\n"
+        f"{percent(card.accuracy_noise)} % under the noise ({card.noise_draws} draws an image), rounded down",
+        f"wrote {path} and the weights beside it",
     )
+    return "".join(f"{wrapped(line)}\n" for line in lines)

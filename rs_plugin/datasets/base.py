@@ -9,12 +9,12 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Final, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
 
-from rs_plugin.errors import InputError, ParameterError, UnknownNameError
+from rs_plugin.errors import InputError, ParameterError, UnknownNameError, counted
 from rs_plugin.registry import Registry
 
 
@@ -71,6 +71,11 @@ class Dataset:
     def __len__(self) -> int:
         return self.images.shape[0]
 
+    def __repr__(self) -> str:
+        """Return what it is, without the pixels."""
+        images = counted(len(self), "image")
+        return f"<Dataset {self.name!r}: {images} of shape {self.image_shape}, {self.num_classes} classes>"
+
     @property
     def image_shape(self) -> tuple[int, int, int]:
         """(channels, height, width)."""
@@ -120,6 +125,13 @@ for _name in ("cifar10", "cifar100", "cifar10_jpeg"):
 datasets.register("imagenet", "rs_plugin.datasets.known:load_imagenet")
 datasets.register("imagenet_robustbench", "rs_plugin.datasets.known:load_imagenet_robustbench")
 
+#: Shapes of the images of data sets that models are trained on, without ``preprocessing``, or with the usual one.
+IMAGE_SHAPES: Final = {
+    "digits": (1, 8, 8),
+    **dict.fromkeys(("cifar10", "cifar100", "cifar10_jpeg"), (3, 32, 32)),
+    **dict.fromkeys(("imagenet", "imagenet_robustbench"), (3, 224, 224)),
+}
+
 
 def load_dataset(
     name: str | Path,
@@ -159,7 +171,7 @@ def choose(collection: Collection, name: str, subset: str | None, n_examples: in
     if n_examples is not None and n_examples > available:
         part = f"subset {subset!r} of {name!r}" if step > 1 else repr(name)
         raise ParameterError(
-            f"n_examples = {n_examples}, but {part} has {available} images; choose at most {available}"
+            f"n_examples = {n_examples}, but {part} has {counted(available, 'image')}; choose at most {available}"
         )
     count = available if n_examples is None else n_examples
     if isinstance(collection, Dataset) and count == len(collection):
@@ -170,7 +182,7 @@ def choose(collection: Collection, name: str, subset: str | None, n_examples: in
 def _checked_step(subset: str | None, n_examples: int | None) -> int:
     step = parse_subset(subset)
     if n_examples is not None and (isinstance(n_examples, bool) or not isinstance(n_examples, int) or n_examples < 1):
-        raise ParameterError(f"n_examples must be a positive integer, or None for all images, not {n_examples!r}")
+        raise ParameterError(f"n_examples must be a whole number of 1 or more, not {n_examples!r}")
     return step
 
 

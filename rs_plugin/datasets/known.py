@@ -104,7 +104,7 @@ def _cifar(
     # Nothing is fetched unasked: only into a folder that the caller has named.
     if root is None and data_dir is None:
         hint = "; 'cifar10_jpeg' is there" if name.startswith("cifar10") and _jpeg_is_there() else ""
-        raise InputError(f"{_missing(name, places)}; pass data_dir (--data-dir) to download it there{hint}")
+        raise InputError(f"{_missing(name, places)}; pass data_dir to download it there{hint}")
     at = Path(data_dir or ".") if root is None else root.parent
     there = at.exists()
     try:
@@ -145,7 +145,7 @@ def _found(
     found = _search(places, _roots(data_dir), fits)
     if found is None:
         if data_dir is None:
-            raise InputError(f"{_missing(name, places)}; set RS_DATA or data_dir (--data-dir) to its folder")
+            raise InputError(f"{_missing(name, places)}; set RS_DATA or data_dir to its folder")
         raise InputError(f"data set {name!r} is not in {str(data_dir)!r}; it must hold {' or '.join(places)}")
     return found
 

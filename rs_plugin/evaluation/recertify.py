@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from rs_plugin.distributions import parse_noise
-from rs_plugin.errors import ParameterError, StoreError
+from rs_plugin.errors import ParameterError, StoreError, UndecidedRadiusWarning
 from rs_plugin.estimation import check_alpha
 from rs_plugin.evaluation.evaluate import check_radii, warn_uncertifiable
 from rs_plugin.evaluation.fingerprint import noise_fingerprint
 from rs_plugin.evaluation.results import Run
 from rs_plugin.evaluation.store import VoteStore
 from rs_plugin.smoothing import budgeted_certificate
-from rs_plugin.threats import parse_threat
+from rs_plugin.threats import Threat, parse_threat
 
 
 def recertify(
@@ -38,6 +40,9 @@ def recertify(
         radii: where certified accuracy is wanted.
         alpha: failure probability per image.
         method: as for ``certificate``.
+
+    Warns:
+        UndecidedRadiusWarning: the votes of an anytime run were stopped when other radii than these were decided.
 
     Raises:
         UnknownNameError: no run, or more than one, has such a key.
@@ -70,5 +75,22 @@ def recertify(
         )
     budget, radii_of = budgeted_certificate(noise, threat, dim, method, alpha, config["seed"], n, stopping)
     run = Run(key, config, rows, radii_of, listed, alpha, budget, config["dataset"])
+    _warn_undecided(config, key, threat, listed, alpha)
     warn_uncertifiable(listed, run.required, n, budget.votes, stopping)
     return run
+
+
+def _warn_undecided(config: dict[str, Any], key: str, threat: Threat, radii: Sequence[float], alpha: float) -> None:
+    """Warn where votes were stopped before they had shown all they could; radius 0 is decided in every run."""
+    if config["stopping"] != "anytime":
+        return
+    same = config["threat_model"] == threat and alpha >= config["alpha"]
+    open_ = [radius for radius in radii if radius > 0 and not (same and radius in config["radii"])]
+    if open_:
+        decided = ", ".join(f"{radius:g}" for radius in config["radii"])
+        text = (
+            f"run {key[:12]} left every image once {config['threat_model']} radii {decided} were decided at alpha = "
+            f"{config['alpha']:g}; at {threat} {', '.join(f'{radius:g}' for radius in open_)}, alpha = {alpha:g}, more "
+            f"draws could certify more"
+        )
+        warnings.warn(text, UndecidedRadiusWarning, stacklevel=3)

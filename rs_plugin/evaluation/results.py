@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 
 from rs_plugin.certificates import Certificate
+from rs_plugin.errors import counted
 from rs_plugin.estimation import AlphaBudget, clopper_pearson_lower, clopper_pearson_upper
 from rs_plugin.evaluation.store import ImageVotes
 from rs_plugin.files import write_whole
@@ -61,6 +62,11 @@ class Run:
         autocast = str(self.config["autocast"])
         return "float32" if autocast == "none" else autocast
 
+    @property
+    def compiled(self) -> bool:
+        """Whether ``torch.compile`` of the network gave the votes."""
+        return bool(self.config.get("compiled", False))  # older runs do not say it
+
     def _judge(self) -> list[Outcome]:
         labels = [row.label for row in self._votes]
         if self.config["stopping"] == "fixed":
@@ -78,8 +84,9 @@ class Run:
     def __repr__(self) -> str:
         """Return what was run and how it came out."""
         return (
-            f"<Run {self.key[:12]}: {self.certificate.noise}, {self.certificate.threat_model}, {len(self.outcomes)} "
-            f"images of {self.dataset!r}, smoothed accuracy {self.smoothed_accuracy:.1%}>"
+            f"<Run {self.key[:12]}: {self.certificate.noise}, {self.certificate.threat_model}, "
+            f"{counted(len(self.outcomes), 'image')} of {self.dataset!r}, smoothed accuracy "
+            f"{self.smoothed_accuracy:.1%}>"
         )
 
     def table(self) -> pd.DataFrame:

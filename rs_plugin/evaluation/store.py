@@ -151,6 +151,11 @@ class VoteStore:
                 ) from error
         return runs
 
+    def begun(self) -> dict[str, float]:
+        """Return when every run was begun, in seconds since 1970, by key, oldest first."""
+        with self._explained("read"):
+            return dict(self._connection.execute("SELECT key, created FROM runs ORDER BY created").fetchall())
+
     def config(self, key: str) -> dict[str, Any]:
         """Return the configuration of the one run whose key starts with ``key``.
 

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
+from rs_plugin.errors import counted
 from rs_plugin.evaluation.results import Run
 from rs_plugin.outcomes import Status
 from rs_plugin.report.tables import short_noise
@@ -40,9 +41,8 @@ def plot_runs(runs: Sequence[Run]) -> Figure:
     first = runs[0]
     panels[0].set_ylabel("certified accuracy (%)")
     draws = " and ".join(dict.fromkeys(_draws(run) for run in runs))
-    figure.suptitle(
-        f"{first.dataset}, {len(first.outcomes)} images, {draws}, alpha = {first.alpha:g} per image", fontsize=10
-    )
+    images = counted(len(first.outcomes), "image")
+    figure.suptitle(f"{first.dataset}, {images}, {draws}, alpha = {first.alpha:g} per image", fontsize=10)
     return figure
 
 

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import math
+import textwrap
 from collections.abc import Sequence
 from decimal import ROUND_FLOOR, Context, Decimal
 
+from rs_plugin.errors import counted
 from rs_plugin.evaluation.results import Run
 
 _WIDTH = 80
 _NAME_WIDTH = 20  # what a noise has at least; radii that leave less go into a block of their own
+_DRAWS_WIDTH = 8  # of the column of draws, its space included
 
 
 def text_table(runs: Sequence[Run]) -> str:
@@ -19,7 +22,8 @@ def text_table(runs: Sequence[Run]) -> str:
         group = [run for run in runs if run.certificate.threat_model == threat]
         for radii in dict.fromkeys(tuple(run.radii) for run in group):
             same = [run for run in group if tuple(run.radii) == radii]
-            blocks.extend(_block(threat, part, same) for part in _parts(radii))
+            with_draws = any(_stops_early(run) for run in same)
+            blocks.extend(_block(threat, part, same, with_draws) for part in _parts(radii, with_draws))
     return "\n\n".join(blocks)
 
 
@@ -28,16 +32,27 @@ def caption(runs: Sequence[Run]) -> str:
     first = runs[0]
     config = first.config
     draws = f"n0 = {config['n0']}, n = {config['n']}" + (" at most" if config["stopping"] == "anytime" else "")
-    lines = [
-        f"Certified accuracy in % of {len(first.outcomes)} images of {first.dataset!r}; {draws},",
-        f"alpha = {first.alpha:g} per image, stopping {config['stopping']}. base: the network without noise;",
-        "smth: the smoothed classifier on clean images; abst: abstentions, never right;",
-        "percentages are rounded down.",
-    ]
+    text = (
+        f"Certified accuracy in % of {counted(len(first.outcomes), 'image')} of {first.dataset!r}; {draws}, "
+        f"alpha = {first.alpha:g} per image, stopping {config['stopping']}. base: the network without noise; smth: the "
+        f"smoothed classifier on clean images; abst: abstentions, never right; "
+    )
+    if any(_stops_early(run) for run in runs):
+        text += "draws: what an image took on average, n0 included; "
+    text += "percentages are rounded down."
     spent = max(run.certificate.failure_probability for run in runs)
     if spent > 0:
-        lines.append(f"Of alpha, {spent:g} is the Monte-Carlo certificate's, an event common to all images.")
-    return "\n".join(lines)
+        text += f" Of alpha, {spent:g} is the Monte-Carlo certificate's, an event common to all images."
+    return wrapped(text)
+
+
+def wrapped(text: str, indent: str = "") -> str:
+    """Return a text in lines that fit a terminal; ``a = b`` and words are not torn apart."""
+    kept = text.replace(" = ", "\xa0=\xa0")
+    lines = textwrap.fill(
+        kept, _WIDTH, initial_indent=indent, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False
+    )
+    return lines.replace("\xa0", " ")
 
 
 def percent(share: float, decimals: int = 1, *, up: bool = False) -> str:
@@ -73,27 +88,32 @@ def short_noise(noise: str, room: int = _WIDTH) -> str:
     return text if len(text) <= room else text[: room - 1] + "…"
 
 
-def _parts(radii: Sequence[float]) -> list[list[float]]:
-    """Return the radii above 0 in groups that fit beside the noise and the three other columns."""
+def _stops_early(run: Run) -> bool:
+    return str(run.config["stopping"]) == "anytime"
+
+
+def _parts(radii: Sequence[float], with_draws: bool) -> list[list[float]]:
+    """Return the radii above 0 in groups that fit beside the noise and the other columns."""
     parts: list[list[float]] = [[]]
-    room = _WIDTH - _NAME_WIDTH - 3 * 6
+    whole = room = _WIDTH - _NAME_WIDTH - 3 * 6 - with_draws * _DRAWS_WIDTH
     for radius in (r for r in radii if r > 0):
         width = 1 + max(5, len(short_radius(radius)))
         if parts[-1] and width > room:
             parts.append([])
-            room = _WIDTH - _NAME_WIDTH - 3 * 6
+            room = whole
         parts[-1].append(radius)
         room -= width
     return parts
 
 
-def _block(threat: str, shown: Sequence[float], runs: Sequence[Run]) -> str:
-    head = ["base", "smth", "abst", *(short_radius(r) for r in shown)]
+def _block(threat: str, shown: Sequence[float], runs: Sequence[Run], with_draws: bool) -> str:
+    head = [*["draws"][:with_draws], "base", "smth", "abst", *(short_radius(r) for r in shown)]
     rows = []
     for run in runs:
         accuracy = dict(zip(run.radii, run.table()["certified_accuracy"], strict=True))
         summary = [run.base_accuracy, run.smoothed_accuracy, run.abstention_rate]
-        rows.append([percent(value) for value in [*summary, *(accuracy[r] for r in shown)]])
+        draws = [f"{run.draws / len(run.outcomes):.0f}"][:with_draws]
+        rows.append([*draws, *(percent(value) for value in [*summary, *(accuracy[r] for r in shown)])])
     widths = [max(5, *(len(row[i]) for row in [head, *rows])) for i in range(len(head))]
     room = max(_NAME_WIDTH, _WIDTH - sum(widths) - len(widths))
     title = f"{threat} radius"

@@ -16,7 +16,7 @@ import numpy as np
 from torch import Tensor
 
 from rs_plugin.datasets import Dataset
-from rs_plugin.errors import InputError
+from rs_plugin.errors import InputError, counted
 from rs_plugin.estimation import check_alpha, clopper_pearson_upper
 from rs_plugin.evaluation import Run
 from rs_plugin.evaluation.fingerprint import model_fingerprint
@@ -84,7 +84,7 @@ class AttackReport:
 
     def __str__(self) -> str:
         """Return one line: what was tried and what came of it."""
-        tried = f"{len(self.proposals)} proposals in the certified balls of {self.images} images"
+        tried = f"{counted(len(self.proposals), 'proposal')} in the certified balls of {counted(self.images, 'image')}"
         level = f"n = {self.n} fresh draws at each, alpha = {self.alpha:g} an image, surrogate of {self.bank} draws"
         if not self.violations:
             return f"{tried}: no certified class was lost ({level})"
@@ -133,10 +133,16 @@ def attack_certificates(
     first = dataset.images[place[int(run.config["first_image"])]] if run.config["first_image"] in place else None
     if first is not None and model_fingerprint(model.base, model.noise, first, model.device) != run.config["model"]:
         raise InputError(f"the model is not the one that run {run.key[:12]} is of; pass the one that was evaluated")
-    if model.precision != run.precision or str(model.noise) != run.config["noise"]:
+    counted_by, given = (
+        f"{noise} in {precision}{', compiled' * compiled}"
+        for noise, precision, compiled in (
+            (run.config["noise"], run.precision, run.compiled),
+            (model.noise, model.precision, model.compiled),
+        )
+    )
+    if given != counted_by:
         raise InputError(
-            f"run {run.key[:12]} is of {run.config['noise']} in {run.precision}, the model of {model.noise} in "
-            f"{model.precision}; pass the model that was evaluated"
+            f"run {run.key[:12]} is of {counted_by}, the model of {given}; pass the model that was evaluated"
         )
     certified = [pair for pair in zip(indices, run.outcomes, strict=True) if pair[1].radius > 0]
     threat, seed = run.certificate.threat_model, int(run.config["seed"])

@@ -14,7 +14,7 @@ from torch import nn
 
 from rs_plugin.datasets import Dataset, load_dataset
 from rs_plugin.distributions import SmoothingDistribution, parse_noise
-from rs_plugin.errors import ParameterError
+from rs_plugin.errors import ParameterError, counted
 from rs_plugin.evaluation import Run, evaluate
 from rs_plugin.evaluation.evaluate import Progress, check_radii, chosen_images
 from rs_plugin.report.tables import percent, short_radius
@@ -57,6 +57,7 @@ def benchmark(
     attack_n: int = 1000,
     bank: int = 64,
     precision: str | None = None,
+    compiled: bool | None = None,
     progress: Progress | None = None,
 ) -> tuple[float, float]:
     """Certify a model as ``robustbench.benchmark`` attacks one: same arguments, same order, same two numbers.
@@ -96,6 +97,7 @@ def benchmark(
         attack_n: fresh draws that judge every image an attack proposes.
         bank: draws of the surrogate that is attacked, for a plain network; a ``SmoothedClassifier`` has its own.
         precision: of a plain network's votes, as for ``SmoothedClassifier``, which has its own.
+        compiled: the same.
         progress: called with (images done, images in all), of the certificates and then of the attack.
 
     Returns:
@@ -121,13 +123,14 @@ def benchmark(
         info_path("dataset", threat, model_name, info_dir)  # a name that cannot be is refused before any work
     if data_dir is None and source in ("cifar10", "cifar100") and not os.environ.get("RS_DATA"):
         data_dir = "./data"  # as RobustBench has it, which downloads there
-    smoothed = _smoothed(model, noise, source, data_dir, bank, precision)
+    smoothed = _smoothed(model, noise, source, data_dir, bank, precision, compiled)
     if to_disk and model_name is not None:
         path = info_path(getattr(source, "name", str(source)), threat, model_name, info_dir)
         check_info(path, radius, str(smoothed.noise))
     started = time.monotonic()
+    # Radius 0 is listed, so that the clean accuracy gets all draws under anytime stopping too.
     run = evaluate(
-        smoothed, source, threat, [radius, *check_radii(radii)], stopping, n0, n, alpha, seed, n_examples, subset,
+        smoothed, source, threat, [0.0, radius, *check_radii(radii)], stopping, n0, n, alpha, seed, n_examples, subset,
         store, device, method=method, workers=workers, progress=progress, data_dir=data_dir,
         preprocessing=preprocessing, batch_size=batch_size,
     )  # fmt: skip
@@ -167,6 +170,7 @@ def _smoothed(
     data_dir: str | Path | None,
     bank: int,
     precision: str | None,
+    compiled: bool | None,
 ) -> SmoothedClassifier:
     if isinstance(model, list | tuple):
         raise ParameterError("benchmark takes one model at a time; call it once for each")
@@ -177,18 +181,23 @@ def _smoothed(
                 f"noise = {wanted} was given, but the model is smoothed with {model.noise}; smooth its base network, "
                 f"model.base, with the noise that is meant"
             )
-        if precision not in (None, model.precision):
-            raise ParameterError(
-                f"precision = {precision!r} was given, but the model votes in {model.precision}; smooth its base "
-                f"network, model.base, with the precision that is meant"
-            )
+        for name, given, own in (
+            ("precision", precision, model.precision),
+            ("compiled", compiled, model.compiled),
+        ):
+            if given not in (None, own):
+                raise ParameterError(
+                    f"{name} = {given!r} was given, but the model has {own!r}; smooth its base network, model.base, "
+                    f"with what is meant"
+                )
         return model
     if not isinstance(model, nn.Module):
         raise ParameterError(f"model must be a torch.nn.Module, not {type(model).__name__}")
     if wanted is None:
         raise ParameterError(f"a plain {type(model).__name__} needs noise=, as in 'gaussian(sigma=0.25)'")
     known = dataset if isinstance(dataset, Dataset) else load_dataset(dataset, None, 1, data_dir=data_dir)
-    return SmoothedClassifier(model, wanted, known.num_classes, bank=bank, precision=precision or "float32")
+    how: dict[str, Any] = {"precision": precision or "float32", "compiled": False if compiled is None else compiled}
+    return SmoothedClassifier(model, wanted, known.num_classes, bank=bank, **how)
 
 
 def _report(
@@ -200,7 +209,7 @@ def _report(
         f"its base network alone, without noise: {percent(run.base_accuracy, DECIMALS)}%.",
         f"Certified: {certificate.threat_model}, eps = {short_radius(eps)}; {certificate.noise}, {certificate.method}; "
         f"alpha = {run.alpha:g} an image.",
-        f"{len(run.outcomes)} images of {run.dataset}, {run.draws / len(run.outcomes):.0f} draws an image "
+        f"{counted(len(run.outcomes), 'image')} of {run.dataset}, {run.draws / len(run.outcomes):.0f} draws an image "
         f"({run.config['stopping']}, n = {run.config['n']}), {seconds:.1f} s.",
     ]
     if attacked is not None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import io
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +28,7 @@ class Checkpoint:
     optimizer: torch.optim.Optimizer
     schedule: torch.optim.lr_scheduler.LRScheduler
     generator: torch.Generator
+    _kept: list[bytes] = field(init=False, repr=False, default_factory=list)
 
     def restore(self) -> tuple[int, list[tuple[int, float]]]:
         """Load the file if there is one, and return the number of epochs done and the losses told of."""
@@ -48,7 +49,8 @@ class Checkpoint:
             raise ParameterError(f"{self.path} is not a checkpoint of a training ({error}); {remedy}") from error
         raise ParameterError(f"the checkpoint {self.path} was made with another {', '.join(other)}; {remedy}")
 
-    def write(self, epoch: int, losses: list[tuple[int, float]]) -> None:
+    def keep(self, epoch: int, losses: list[tuple[int, float]]) -> None:
+        """Keep in memory what the end of an epoch left, for ``write``: an interruption may come at any step."""
         if self.path is None:
             return
         content = {
@@ -62,8 +64,15 @@ class Checkpoint:
         }
         buffer = io.BytesIO()
         torch.save(content, buffer)
+        self._kept[:] = [buffer.getvalue()]
+
+    def write(self) -> None:
+        """Write what was kept, if anything was since the last time."""
+        if self.path is None or not self._kept:
+            return
         try:
-            write_whole(self.path, buffer.getvalue())
+            write_whole(self.path, self._kept[0])
+            self._kept.clear()
         except OSError as error:
             raise ParameterError(f"cannot write the checkpoint {self.path}: {error}; name another file") from error
 

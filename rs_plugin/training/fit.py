@@ -16,7 +16,7 @@ from torch import nn
 
 from rs_plugin import __version__
 from rs_plugin.datasets import Dataset, load_dataset
-from rs_plugin.datasets.augmentation import augmentations
+from rs_plugin.datasets.augmentation import Augmentation, augmentations
 from rs_plugin.distributions import SmoothingDistribution, parse_noise
 from rs_plugin.errors import ModelError
 from rs_plugin.networks import build_network
@@ -65,7 +65,8 @@ def train(
         progress: called with (epochs done, epochs in all) after every epoch, and once at the start.
         log: called with a line of text about twelve times, evenly spread over the epochs.
         checkpoint: file for the state of the training. If it exists, training goes on from there.
-        checkpoint_seconds: shortest time between two writes of it; the last epoch is always written.
+        checkpoint_seconds: shortest time between two writes of it; the last epoch, and that before an interruption
+            from the keyboard, is always written.
 
     Raises:
         ParameterError: a setting does not fit, or the checkpoint belongs to another recipe.
@@ -127,11 +128,9 @@ def _fit(
         model = build_network(config.architecture, training.num_classes)
         _check_fit(model, config, training)
         if config.start:
-            model.load_state_dict(_start_of(config).state_dict())
+            model.load_state_dict(_start_of(config, training).state_dict())
         model.train()
-        half = config.precision == "bfloat16"
-        layout = torch.channels_last if half else torch.contiguous_format
-        model = model.to(memory_format=layout)
+        model = model.to(memory_format=_layout(config))
         optimizer = _optimizer(config, model)
         steps = config.epochs * math.ceil(len(training) / config.batch_size)
         schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, max_lr=config.lr, total_steps=steps)
@@ -140,44 +139,73 @@ def _fit(
         written = time.monotonic()
         if progress is not None:
             progress(done, config.epochs)
-        for epoch in range(done + 1, config.epochs + 1):
-            _seed_global(generator)
-            total = 0.0
-            for batch in torch.split(torch.randperm(len(training), generator=generator), config.batch_size):
-                images = augment(training.images[batch], generator).contiguous(memory_format=layout)
-                labels = training.labels[batch]
-                with torch.autocast("cpu", torch.bfloat16, enabled=half):
-                    images, labels = noisy_batch(model, images, labels, noise, config, generator)
-                    scores = model(images)
-                loss = nn.functional.cross_entropy(scores.float(), labels)
-                optimizer.zero_grad()
-                torch.autograd.backward(loss)
-                optimizer.step()
-                schedule.step()
-                total += loss.item() * len(batch)
-            if not math.isfinite(total):
-                raise ModelError(f"the loss is {total} after epoch {epoch}; choose a smaller lr than {config.lr}")
-            told = epoch == config.epochs or epoch % max(1, config.epochs // _TOLD) == 0
-            if told:
-                losses.append((epoch, round(total / len(training), 4)))
-            if epoch == config.epochs or time.monotonic() - written >= checkpoint_seconds:
-                state.write(epoch, losses)
-                written = time.monotonic()
-            if progress is not None:
-                progress(epoch, config.epochs)
-            if log is not None and told:
-                log(f"epoch {epoch} of {config.epochs}: loss {losses[-1][1]:.4f}")
+        try:
+            for epoch in range(done + 1, config.epochs + 1):
+                total = _pass(model, training, augment, noise, config, generator, optimizer, schedule)
+                if not math.isfinite(total):
+                    raise ModelError(f"the loss is {total} after epoch {epoch}; choose a smaller lr than {config.lr}")
+                told = epoch == config.epochs or epoch % max(1, config.epochs // _TOLD) == 0
+                if told:
+                    losses.append((epoch, round(total / len(training), 4)))
+                state.keep(epoch, losses)
+                if epoch == config.epochs or time.monotonic() - written >= checkpoint_seconds:
+                    state.write()
+                    written = time.monotonic()
+                if progress is not None:
+                    progress(epoch, config.epochs)
+                if log is not None and told:
+                    log(f"epoch {epoch} of {config.epochs}: loss {losses[-1][1]:.4f}")
+        except KeyboardInterrupt:
+            state.write()
+            raise
     model = model.to(memory_format=torch.contiguous_format)
-    if half:
+    if config.precision == "bfloat16":
         _round_to_half(model)
     return model.eval(), losses
 
 
-def _start_of(config: TrainConfig) -> nn.Module:
+def _pass(
+    model: nn.Module,
+    training: Dataset,
+    augment: Augmentation,
+    noise: SmoothingDistribution,
+    config: TrainConfig,
+    generator: torch.Generator,
+    optimizer: torch.optim.Optimizer,
+    schedule: torch.optim.lr_scheduler.LRScheduler,
+) -> float:
+    """Train on every image once, and return the sum of the losses."""
+    _seed_global(generator)
+    total = 0.0
+    for batch in torch.split(torch.randperm(len(training), generator=generator), config.batch_size):
+        images = augment(training.images[batch], generator).contiguous(memory_format=_layout(config))
+        labels = training.labels[batch]
+        with torch.autocast("cpu", torch.bfloat16, enabled=config.precision == "bfloat16"):
+            images, labels = noisy_batch(model, images, labels, noise, config, generator)
+            scores = model(images)
+        loss = nn.functional.cross_entropy(scores.float(), labels)
+        optimizer.zero_grad()
+        torch.autograd.backward(loss)
+        optimizer.step()
+        schedule.step()
+        total += loss.item() * len(batch)
+    return total
+
+
+def _layout(config: TrainConfig) -> torch.memory_format:
+    return torch.channels_last if config.precision == "bfloat16" else torch.contiguous_format
+
+
+def _start_of(config: TrainConfig, training: Dataset) -> nn.Module:
     model, card = load_saved(card_path(config.start))
     if card.architecture != config.architecture:
         raise ModelError(
             f"start = {config.start!r} is a {card.architecture}, not a {config.architecture}; give that architecture"
+        )
+    if card.num_classes != training.num_classes:
+        raise ModelError(
+            f"start = {config.start!r} has {card.num_classes} classes, {config.dataset!r} {training.num_classes}; "
+            f"begin with a model of as many"
         )
     return model
 

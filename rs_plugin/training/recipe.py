@@ -18,6 +18,8 @@ _INTEGERS: Final = {"epochs": 1, "batch_size": 1, "adversary_steps": 1, "adversa
 _NUMBERS: Final = {"lr": False, "weight_decay": True, "adversary": True}
 #: Settings that a command names only where they are not the default.
 _FINE_TUNING: Final = ("start", "adversary", "adversary_steps", "adversary_draws")
+_LR: Final = 3e-3
+_TUNING_LR: Final = 3e-4
 _OPTIMIZERS: Final = ("adamw", "sgd")
 _PRECISIONS: Final = ("float32", "bfloat16")
 
@@ -33,7 +35,8 @@ class TrainConfig:
         epochs: passes over the training images.
         batch_size: images a step.
         optimizer: ``"adamw"``, with decoupled weight decay, or ``"sgd"``, with Nesterov momentum 0.9.
-        lr: highest learning rate of the one-cycle schedule.
+        lr: highest learning rate of the one-cycle schedule; 0.003 if None, or with ``start``, whose weights that would
+            spoil, 0.0003.
         weight_decay: the optimizer's weight decay.
         augmentation: registered name of the change that images undergo before the noise.
         precision: ``"float32"``, or ``"bfloat16"``: autocast and channels last, twice as fast where the processor has
@@ -55,7 +58,7 @@ class TrainConfig:
     epochs: int = 1000
     batch_size: int = 256
     optimizer: str = "adamw"
-    lr: float = 3e-3
+    lr: float = None  # type: ignore[assignment]  # a number once the recipe is made
     weight_decay: float = 1e-2
     augmentation: str = "shift"
     precision: str = "float32"
@@ -66,6 +69,8 @@ class TrainConfig:
     seed: int = 0
 
     def __post_init__(self) -> None:
+        if self.lr is None:
+            object.__setattr__(self, "lr", _TUNING_LR if self.start else _LR)
         for name, lowest in _INTEGERS.items():
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, int) or not lowest <= value < 2**63:
@@ -81,6 +86,9 @@ class TrainConfig:
         for name, known in (("optimizer", _OPTIMIZERS), ("precision", _PRECISIONS)):
             if getattr(self, name) not in known:
                 raise ParameterError(f"{name} must be {' or '.join(known)}, not {getattr(self, name)!r}")
+        for name in ("adversary_steps", "adversary_draws"):
+            if not self.adversary and getattr(self, name) != getattr(TrainConfig, name):
+                raise ParameterError(f"{name} = {getattr(self, name)} needs adversary, the radius, which is 0")
         if self.dataset.endswith("_train"):
             held_out = self.dataset.removesuffix("_train")
             raise ParameterError(
@@ -92,7 +100,7 @@ class TrainConfig:
 def default_name(config: TrainConfig) -> str:
     """Return ``<dataset>_<noise>_<s>``, where ``s`` is the root mean square of one coordinate of the noise.
 
-    The name of adversarial training ends in ``_adv``.
+    The name of adversarial training ends in ``_adv``, that of other training that began with a model in ``_tuned``.
 
     >>> default_name(TrainConfig(noise="laplace(b=0.1768)"))
     'digits_laplace_0.25'
@@ -105,7 +113,8 @@ def default_name(config: TrainConfig) -> str:
         scale = f"_{math.sqrt(noise.second_moment(dim)):.2g}"
     except ParameterError:  # a family that states no second moment
         scale = ""
-    return check_name(stem + scale + ("_adv" if config.adversary else ""))
+    suffix = "_adv" if config.adversary else "_tuned" if config.start else ""
+    return check_name(stem + scale + suffix)
 
 
 def command_line(config: TrainConfig, name: str) -> str:

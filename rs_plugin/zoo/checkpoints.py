@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import pickle
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Final
 
@@ -22,20 +22,10 @@ from torch import Tensor, nn
 
 from rs_plugin.datasets import Dataset
 from rs_plugin.errors import InputError, ModelError, UnknownNameError, first_line
-from rs_plugin.networks import CIFAR10_MEAN, CIFAR10_STD, CifarResNet, Normalized, WideResNet
+from rs_plugin.networks import CifarResNet, Normalized, WideResNet
+from rs_plugin.zoo.normalisations import NORMALISATIONS, Convention
 from rs_plugin.zoo.published import find_published
 
-_IMAGENET_MEAN: Final = (0.485, 0.456, 0.406)
-_IMAGENET_STD: Final = (0.229, 0.224, 0.225)
-_NONE: Final = ((0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
-_ONES: Final = (1.0, 1.0, 1.0)
-
-#: Normalisations by name, for CIFAR and for ImageNet: (mean, standard deviation).
-NORMALISATIONS: Final = {
-    "mean_std": ((CIFAR10_MEAN, CIFAR10_STD), (_IMAGENET_MEAN, _IMAGENET_STD)),
-    "mean": ((CIFAR10_MEAN, _ONES), (_IMAGENET_MEAN, _ONES)),
-    "none": (_NONE, _NONE),
-}
 #: torchvision's networks by the blocks of their stages, and whether these are bottlenecks.
 _STAGES: Final[dict[tuple[tuple[int, ...], bool], str]] = {
     ((2, 2, 2, 2), False): "resnet18",
@@ -50,9 +40,6 @@ _OWN: Final[dict[str, Callable[[Tensor], Tensor]]] = {
     "norm.module.log_sig": torch.exp,
 }
 _LEVEL: Final = 1e-3  # of the test that one normalisation is better than another
-
-
-Convention = tuple[Sequence[float], Sequence[float]]  # mean and standard deviation, channel by channel
 
 
 def load_checkpoint(

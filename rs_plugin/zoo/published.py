@@ -13,12 +13,13 @@ from pathlib import Path
 from typing import Any, Final
 
 from rs_plugin.errors import ChecksumError, ParameterError, UnknownNameError
+from rs_plugin.registry import known_names
 from rs_plugin.zoo.card import check_name
 from rs_plugin.zoo.download import Progress, download, sha256_of
+from rs_plugin.zoo.normalisations import NORMALISATIONS
 
 _OWN: Final = Path(__file__).parent / "published.json"
 _FORMAT: Final = {"format": "rs_plugin.zoo.published", "version": 1}
-_NORMALISATIONS: Final = (None, "mean_std", "mean", "none")
 
 
 @dataclass(frozen=True)
@@ -85,7 +86,7 @@ def fetch(
     """
     entries = {entry.name: entry for entry in published_files(manifest)}
     if name not in entries:
-        raise UnknownNameError(f"no published file {name!r}; known: {', '.join(entries)}")
+        raise UnknownNameError(f"no published file {name!r}{known_names(name, list(entries))}")
     entry = entries[name]
     path = Path(folder) / entry.filename
     if not path.exists():
@@ -127,7 +128,7 @@ def _entry(fields: Any, path: Path) -> PublishedFile:
     entry = PublishedFile(**fields)
     check_name(entry.name)
     check_name(entry.filename)
-    if entry.normalisation not in _NORMALISATIONS:
+    if entry.normalisation not in (None, *NORMALISATIONS):
         raise ParameterError(f"the manifest {str(path)!r} has the unknown normalisation {entry.normalisation!r}")
     if entry.sha256 is not None and (len(entry.sha256) != 64 or set(entry.sha256) - set("0123456789abcdef")):
         raise ParameterError(f"the manifest {str(path)!r} has sha256 = {entry.sha256!r}; it must be 64 hex digits")

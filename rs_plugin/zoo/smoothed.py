@@ -5,8 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Final
 
+from rs_plugin.datasets.base import IMAGE_SHAPES, datasets
 from rs_plugin.distributions import parse_noise
-from rs_plugin.errors import ParameterError, UnsupportedThreatError
+from rs_plugin.errors import InputError, ParameterError, UnsupportedThreatError
 from rs_plugin.smoothing import SmoothedClassifier
 from rs_plugin.threats import parse_threat
 from rs_plugin.zoo.card import ModelCard
@@ -35,8 +36,30 @@ def check_serves(card: ModelCard, dataset: str) -> None:
         )
 
 
+def doubt_of(card: ModelCard, dataset: str, image_shape: tuple[int, ...]) -> str | None:
+    """Return why a model may do badly on images, in a line; None where nothing is known to speak against them.
+
+    Args:
+        card: the model's.
+        dataset: name or path of the data set of the images.
+        image_shape: (channels, height, width) of the images.
+    """
+    if dataset in datasets.names() and not serves(card, dataset):
+        return f"{card.name!r} was trained for {card.dataset!r}, not for {dataset!r}"
+    meant = IMAGE_SHAPES.get(card.dataset)
+    if meant is not None and image_shape != meant:
+        return f"the images have shape {image_shape}, and {card.name!r} was trained on images of shape {meant}"
+    return None
+
+
 def load_model(
-    name: str | Path, dataset: str = "digits", threat_model: str = "L2", *, bank: int = 64
+    name: str | Path,
+    dataset: str = "digits",
+    threat_model: str = "L2",
+    *,
+    bank: int = 64,
+    precision: str = "float32",
+    compiled: bool = False,
 ) -> SmoothedClassifier:
     """Return a zoo model smoothed with the noise that it was trained under.
 
@@ -45,6 +68,8 @@ def load_model(
         dataset: the data set that the model is for; another one is refused.
         threat_model: what it is to be certified against; refused where nothing proves a certificate for its noise.
         bank: as for ``SmoothedClassifier``.
+        precision: the same.
+        compiled: the same.
 
     Raises:
         UnknownNameError: no model, or threat model, has that name.
@@ -58,7 +83,7 @@ def load_model(
     noise = parse_noise(card.noise)
     if not noise.worst_shift_rules:  # a rule for one threat model serves the others, each ball lying inside another
         raise UnsupportedThreatError(f"no proven rule certifies {noise} against {threat}")
-    return smoothed(path, bank=bank)
+    return smoothed(path, bank=bank, precision=precision, compiled=compiled)
 
 
 def smoothed(
@@ -97,6 +122,8 @@ def smoothed(
         return SmoothedClassifier(
             base, parse_noise(noise or card.noise), card.num_classes, bank=bank, precision=precision, compiled=compiled
         )
+    if not Path(name).is_file():
+        raise InputError(f"there is no file {str(name)!r}; give the path of a checkpoint")
     entry = find_published(name, manifest)
     known = noise or (entry.noise if entry is not None else None)
     if known is None:

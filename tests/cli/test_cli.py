@@ -12,7 +12,7 @@ import subprocess
 import sys
 import time
 import warnings
-from collections.abc import Callable
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -22,38 +22,21 @@ from PIL import Image
 
 import rs_plugin
 from rs_plugin.cli import curve
-from rs_plugin.cli.main import build_parser, main
-from rs_plugin.cli.options import one_warning, output_folder
+from rs_plugin.cli.main import build_parser
+from rs_plugin.cli.options import LAST_REQUIRED, one_warning, output_folder
 from rs_plugin.errors import ParameterError, UncertifiableRadiusWarning
 from rs_plugin.evaluation.suite import RADII
 from rs_plugin.networks import CifarResNet
 from rs_plugin.robustbench.__main__ import main as benchmark_main
+from rs_plugin.training import TrainConfig
+from rs_plugin.zoo import load_card
+from rs_plugin.zoo.models import card_path
+from tests.cli.conftest import Cli
 
 SUBCOMMANDS = ("evaluate", "curve", "train", "list", "recertify", "fetch", "leaderboard")
 ROOT = Path(rs_plugin.__file__).parents[1]
 TINY = ["--model", "digits_gaussian_0.25", "--n-examples", "4", "--n0", "20", "--n", "100", "--alpha", "0.01"]
 TINY += ["--radii", "0.1", "0.2"]
-
-Cli = Callable[..., tuple[int, str, str]]
-
-
-@pytest.fixture
-def cli(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Cli:
-    """Run a command in an empty folder; return its exit code, output and errors."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("COLUMNS", "80")
-
-    def run(*words: str) -> tuple[int, str, str]:
-        capsys.readouterr()
-        try:
-            code = main(list(words))
-        except SystemExit as end:
-            code = int(end.code or 0)
-        out, err = capsys.readouterr()
-        return code, out, err
-
-    return run
-
 
 def refused(result: tuple[int, str, str], *words: str) -> None:
     """Check that a command ended with code 2 and one line with the words."""
@@ -85,13 +68,19 @@ class TestHelp:
             assert build_parser().parse_args(words[1:]).subcommand == subcommand
         assert len(commands) >= 2
 
+    def test_the_example_of_an_adversary_is_the_recipe_of_the_bundled_model(self, cli: Cli) -> None:
+        lines = cli("train", "--help")[1].replace("\\\n", "").splitlines()
+        words = next(shlex.split(line)[1:] for line in lines if "--adversary 0.5" in line)
+        args = vars(build_parser().parse_args(words))
+        recipe = load_card(card_path("cifar10_jpeg_gaussian_0.25_adv")).recipe
+        assert TrainConfig(**{name: args[name] for name in recipe if name in args}) == TrainConfig(**recipe)
+
     def test_states_the_default_radii(self, cli: Cli) -> None:
         assert RADII["L1"] == RADII["L2"] == (0.0, 0.15, 0.3, 0.45, 0.6)
         assert RADII["Linf"] == tuple(round(r / 10, 3) for r in RADII["L2"])
-        for subcommand in ("evaluate", "recertify"):
-            text = " ".join(cli(subcommand, "--help")[1].split())
-            assert "(default: 0.15 0.3 0.45 0.6, for Linf a tenth of them)" in text
-        assert "(default: L2 with --model, without it all three)" in " ".join(cli("evaluate", "--help")[1].split())
+        text = " ".join(cli("evaluate", "--help")[1].split())
+        assert f"up to a required probability of {LAST_REQUIRED}; without it 0.15 0.3 0.45 0.6, for Linf" in text
+        assert "(default: L2 with --model, without it all three)" in text
 
     def test_nothing_at_all_gets_the_help(self, cli: Cli) -> None:
         code, out, err = cli()
@@ -110,7 +99,7 @@ class TestEvaluate:
         code, out, err = cli("evaluate", *TINY)
         assert (code, err) == (0, "")
         assert "n0 = 20, n = 100" in out and "alpha = 0.01" in out and "gaussian(sigma=0.25)" in out
-        assert narrow(out) and "percentages are rounded down" in out
+        assert narrow(out) and "percentages are rounded down" in " ".join(out.split())
         assert out.splitlines()[-1] == "Written: results/evaluate.json, results/evaluate.png; votes: runs.sqlite"
         content = json.loads((tmp_path / "results" / "evaluate.json").read_text(), parse_constant=pytest.fail)
         assert content["format"] == "rs_plugin.runs" and len(content["runs"][0]["records"]) == 4
@@ -182,6 +171,7 @@ class TestOthers:
     def test_list(self, cli: Cli) -> None:
         code, out, _ = cli("list")
         assert code == 0 and "digits_gaussian_0.25" in out and "mixed_norm(k=..., sigma=...)" in out and narrow(out)
+        assert "so that some networks do better there" in out
         content = json.loads(cli("list", "--json")[1])
         assert "digits" in content["datasets"] and len(content["models"]) >= 3
 
@@ -195,8 +185,11 @@ class TestOthers:
         code, out, _ = cli("recertify")
         assert code == 0 and narrow(out)
         (run,) = json.loads(cli("recertify", "--json")[1])
-        cells = [run["key"][:12], "4/4", "100", "fixed", "digits", "0", run["model"][:8]]
-        assert out.splitlines()[2].split() == cells and out.splitlines()[3].strip() == "gaussian(sigma=0.25)"
+        key, date, clock, *cells = out.splitlines()[2].split()
+        assert key == run["key"][:12] and cells == ["4/4", "20", "100", "fixed", "0"]
+        begun = datetime.strptime(f"{date} {clock}", "%Y-%m-%d %H:%M").timestamp()
+        assert 0 <= run["begun"] - begun < 60
+        assert out.splitlines()[3].strip() == f"digits, gaussian(sigma=0.25), network {run['model'][:8]}, float32"
         code, out, err = cli(
             "recertify", "--run", run["key"][:8], "--threat-model", "Linf", "--radii", "0.01", "--alpha", "0.05"
         )
@@ -300,7 +293,9 @@ class TestCheckpoints:
     def test_options_of_checkpoints_alone(self, cli: Cli) -> None:
         refused(cli("evaluate", *TINY, "--normalisation", "mean"), "normalisation = 'mean' is for checkpoints")
         refused(cli("evaluate", "--normalisation", "mean"), "--normalisation 'mean' needs --model")
-        refused(cli("evaluate", "--model", "none.pt", "--noise", "gaussian(sigma=1)"), "cannot read the checkpoint")
+        refused(cli("evaluate", "--model", "none.pt", "--noise", "gaussian(sigma=1)"), "there is no file 'none.pt'")
+        refused(cli("evaluate", "--model", "/nope.pt"), "there is no file '/nope.pt'; give the path")
+        refused(cli("evaluate", "--compiled"), "error: --compiled needs --model")
 
     def test_the_list_of_published_files(self, cli: Cli) -> None:
         code, out, err = cli("fetch")
@@ -351,12 +346,16 @@ class TestBadInput:
             (["evaluate", *TINY, "--noise", "mixed_norm(k=64, sigma=1)"], "k"),
             (["evaluate", *TINY, "--dataset", "digitz"], "Did you mean 'digits'?"),
             (["evaluate", *TINY, "--subset", "every_20"], "every_20"),
-            (["evaluate", *TINY, "--n-examples", "100000"], "choose at most"),
+            (["evaluate", *TINY, "--n-examples", "100000"], "--n-examples = 100000, but 'digits' has 360 images"),
             (["evaluate", *TINY, "--stopping", "soon"], "known: fixed, anytime"),
             (["evaluate", *TINY, "--method", "magic"], "unknown method 'magic'"),
             (["evaluate", *TINY, "--device", "abacus"], "device 'abacus' cannot be used here"),
             (["evaluate", *TINY, "--workers", "0"], "workers"),
             (["evaluate", *TINY, "--store", "none/runs.sqlite"], "its folder does not exist"),
+            (["evaluate", *TINY, "--n-examples", "0"], "--n-examples must be a whole number of 1 or more, not 0"),
+            (["evaluate", *TINY, "--n-examples", "many"], "argument --n-examples: 'many' is not a whole number"),
+            (["evaluate", *TINY, "--seed", "-1"], "argument --seed: '-1' is below 0"),
+            (["evaluate", *TINY, "--batch-size", "0"], "--batch-size must be a positive whole number, not 0"),
             (["evaluate", "--noise", "gaussian(sigma=1)"], "needs --model"),
             (["evaluate", "--radii", "0.1"], "needs --threat-model"),
             (["evaluate", *TINY, "--model", "x.safetensors"], "give the card (.json) beside it"),
@@ -373,6 +372,8 @@ class TestBadInput:
             (["recertify", "--radii", "0.1"], "--radii needs --run"),
             (["recertify", "--threat-model", "Linf"], "--threat-model needs --run"),
             (["train", "--epochs", "0"], "epochs"),
+            (["train", "--adversary-steps", "5"], "--adversary-steps = 5 needs adversary"),
+            (["train", "--seed", "-1"], "seed must be an integer of 0 or more, not -1"),
             (["nonsense"], "nonsense"),
             (["--config", "run.toml"], "SUBCOMMAND"),
         ],
@@ -493,15 +494,15 @@ class TestGatheredWarnings:
         first = UncertifiableRadiusWarning("a", 0.03, 0.9952, 1426)
         second = UncertifiableRadiusWarning("b", 0.045, 0.99957, 16001)
         last = UncertifiableRadiusWarning("c", 9.0, 1.0 - 2.0**-40, None)
-        none = "no practical n could for 9 (1 - p* = 9.1e-13)"
         assert self.told() == []
         assert self.told(first) == [f"{self.HEAD}{self.DRAWS}the radius 0.03 whatever the votes; n >= 1426 could"]
         (line,) = self.told(first, second)
         assert line == f"{self.HEAD}{self.DRAWS}the radii 0.03, 0.045 whatever the votes; n >= 1426, 16001 could"
-        assert self.told(last) == [f"{self.HEAD}{self.DRAWS}the radius 9 whatever the votes; {none}"]
+        (line,) = self.told(last)
+        assert line.endswith(f"{self.DRAWS}the radius 9 (1 - p* = 9.1e-13) whatever the votes; no practical n could")
         (line,) = self.told(UncertifiableRadiusWarning("d", 9.0, 1.0, None))
-        assert line.endswith("whatever the votes; no practical n could for 9")
-        assert self.told(second, last)[0].endswith(f"n >= 16001 could, {none}")
+        assert line == f"{self.HEAD}{self.DRAWS}the radius 9 whatever the votes; no practical n could"
+        assert self.told(second, last)[0].endswith("; n >= 16001 could, no practical n could for 9")
 
     def test_without_numbers(self) -> None:
         (line,) = self.told(UncertifiableRadiusWarning("first"), UncertifiableRadiusWarning("second", 0.1, 0.9, 3))
@@ -564,20 +565,25 @@ def test_an_interrupted_run_says_how_to_go_on_and_goes_on(cli: Cli, tmp_path: Pa
     assert all(records[image]["votes"] == json.loads(counts) for image, counts in before)
 
 
-@pytest.mark.parametrize("checkpoint", [False, True], ids=["without a checkpoint", "with a checkpoint"])
+@pytest.mark.parametrize("written", [None, False, True], ids=["no checkpoint", "none written", "a checkpoint"])
 def test_an_interrupted_training_says_what_to_do(
-    cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, checkpoint: bool
+    cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, written: bool | None
 ) -> None:
     def interrupt(*arguments: object, **more: object) -> None:
+        if written:
+            (tmp_path / "train.pt").touch()
         raise KeyboardInterrupt
 
     monkeypatch.setattr("rs_plugin.training.train", interrupt)
-    words = ["train", "--epochs", "3", *(["--checkpoint", "train.pt"] if checkpoint else [])]
+    words = ["train", "--epochs", "3", *([] if written is None else ["--checkpoint", "train.pt"])]
     code, out, err = cli(*words)
     command = shlex.join(["rs-plugin", *words])
-    again = f"to start again: {command}; add --checkpoint FILE to keep what is done"
-    assert (code, out) == (130, "")
-    assert err == f"\nrs-plugin: interrupted; {f'to go on: {command}' if checkpoint else again}\n"
+    advice = {
+        None: f"to start again: {command}; add --checkpoint FILE to keep what is done",
+        False: f"to start again: {command}",
+        True: f"to go on: {command}",
+    }
+    assert (code, out, err) == (130, "", f"\nrs-plugin: interrupted; {advice[written]}\n")
 
 
 def test_a_training_replaces_nothing_unless_told_to(

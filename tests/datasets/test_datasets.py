@@ -86,7 +86,7 @@ def test_parse_subset(text: str | None, step: int) -> None:
         ({"subset": "every_th"}, UnknownNameError, "unknown subset"),
         ({"subset": 20}, UnknownNameError, "unknown subset 20"),
         ({"subset": "every_0th"}, ParameterError, "step 0"),
-        ({"n_examples": 0}, ParameterError, "positive integer, or None for all images, not 0"),
+        ({"n_examples": 0}, ParameterError, "n_examples must be a whole number of 1 or more, not 0"),
         ({"n_examples": -3}, ParameterError, "-3"),
         ({"n_examples": 2.0}, ParameterError, "2.0"),
         ({"n_examples": True}, ParameterError, "True"),

@@ -275,7 +275,7 @@ class TestCifar:
 
         monkeypatch.setattr(tv.CIFAR10, "download", fail)
         monkeypatch.delenv("RS_DATA", raising=False)
-        with pytest.raises(InputError, match=r"RS_DATA is not set; pass data_dir .--data-dir. to download it there"):
+        with pytest.raises(InputError, match=r"RS_DATA is not set; pass data_dir to download it there"):
             load_dataset("cifar10")
         monkeypatch.setenv("RS_DATA", str(tmp_path))
         with pytest.raises(InputError, match="is not where RS_DATA points"):

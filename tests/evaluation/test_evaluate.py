@@ -38,6 +38,7 @@ from rs_plugin.errors import (
     ParameterError,
     StoreError,
     UncertifiableRadiusWarning,
+    UndecidedRadiusWarning,
     UnknownNameError,
 )
 from rs_plugin.evaluation import VoteStore, evaluate, recertify
@@ -918,7 +919,8 @@ class TestRecertify:
         path = tmp_path / "votes.sqlite"
         model, data = half_space_model(), labelled(images_of(np.full(5, 0.9), 0.25), [1] * 5)
         run = evaluate(model, data, "L2", [0.1], "anytime", 20, 2000, 0.01, store=path)
-        again = recertify(path, run.key, "L2", [0.05, 0.2], 0.02)
+        with pytest.warns(UndecidedRadiusWarning, match=r"L2 radii 0, 0\.1 were decided .* at L2 0\.05, 0\.2, alpha"):
+            again = recertify(path, run.key, "L2", [0.05, 0.2], 0.02)
         for row, outcome in zip(again._votes, again.outcomes, strict=True):
             s, n = int(row.counts[1]), int(row.counts.sum())
             assert outcome.p_lower == float(lower_sequence(s, n, 0.02)) < clopper_pearson_lower(s, n, 0.02)
@@ -934,7 +936,8 @@ class TestRecertify:
             half_space_model(), labelled(images, [1] * count), "L2", [0.1], "anytime", 10, 600, alpha, store=path
         )
         radius = sigma * stats.norm.ppf(0.8001)
-        again = recertify(path, run.key, "L2", [radius], alpha)
+        with pytest.warns(UndecidedRadiusWarning):
+            again = recertify(path, run.key, "L2", [radius], alpha)
         wrong = sum(o.radius > 0 for o in again.outcomes)
         assert wrong <= stats.binom.isf(1e-6, count, alpha)
 

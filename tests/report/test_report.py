@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
 from decimal import Decimal
@@ -169,6 +170,24 @@ class TestText:
         runs = [made(), made("Linf", [0.1]), made("L2", [0.2])]
         assert [line.split()[0] for line in text_table(runs).splitlines() if " radius" in line] == ["L2", "L2", "Linf"]
 
+    @pytest.mark.parametrize("stopping", ["fixed", "anytime"])
+    @pytest.mark.parametrize("name", ["cifar10_jpeg", "imagenet_robustbench"])
+    def test_captions_fit_whatever_the_data_set(self, stopping: str, name: str) -> None:
+        data = dataclasses.replace(labelled(images_of(PROBABILITIES, SIGMA), LABELS), name=name)
+        model = SmoothedClassifier(HalfSpace(), Gaussian(SIGMA), 2)
+        run = evaluate(model, data, "L2", [0.1], stopping, 100, 100_000, 1e-3, store=None, n_examples=1)
+        text = caption([run])
+        assert max(map(len, text.splitlines())) <= 80 and f"of 1 image of '{name}'" in " ".join(text.split())
+        assert "1 image of" in repr(run) and "1 image," in plot_runs([run]).get_suptitle()
+
+    def test_anytime_runs_tell_their_draws(self, fixed: Run, anytime: Run) -> None:
+        lines = text_table([anytime]).splitlines()
+        assert lines[0].split() == ["L2", "radius", "draws", "base", "smth", "abst", "0.1", "0.3"]
+        assert lines[1].split()[1] == f"{anytime.draws / 5:.0f}" and "draws: " in caption([anytime]).replace("\n", " ")
+        assert "draws" not in text_table([fixed]) and "draws:" not in caption([fixed])
+        wide = made(radii=np.linspace(0, 0.2, 17) + 1e-4, n=100_000, stopping="anytime")
+        assert max(map(len, text_table([wide]).splitlines())) <= 80
+
     def test_noises_without_parameters(self) -> None:
         text = text_table([made(noise=Unit())])
         assert "unit" in text
@@ -176,7 +195,7 @@ class TestText:
     def test_caption_states_draws_alpha_and_the_certificates_share(self, fixed: Run, anytime: Run) -> None:
         assert "n0 = 50, n = 400," in caption([fixed]) and "alpha = 0.01" in caption([fixed])
         assert "n = 400 at most" in caption([anytime]) and "stopping anytime" in caption([anytime])
-        assert "percentages are rounded down." in caption([fixed])
+        assert "percentages are rounded down." in " ".join(caption([fixed]).split())
         assert "0.001 is the Monte-Carlo certificate's" in caption([made(method="monte_carlo")])
 
 

@@ -241,6 +241,25 @@ def test_projection_is_the_nearest_point(threat: Threat) -> None:
     assert torch.equal(_projected(inner, threat, 0.8), inner)
 
 
+@pytest.mark.parametrize(
+    ("changes", "what"),
+    [
+        ({"noise": Gaussian(0.5)}, r"gaussian\(sigma=0\.5\) in float32"),
+        ({"precision": "bfloat16"}, r"gaussian\(sigma=0\.25\) in bfloat16"),
+        ({"compiled": True}, r"gaussian\(sigma=0\.25\) in float32, compiled"),
+    ],
+)
+def test_a_model_that_votes_otherwise_is_refused(
+    changes: dict[str, Any], what: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # A noise of another scale has another fingerprint, which is compared first.
+    monkeypatch.setattr("rs_plugin.robustbench.attacks.model_fingerprint", lambda *_: run.config["model"])
+    data, run = load_dataset("digits", None, 2), certified("L2", images=2)
+    given = {"base": load_base("digits_gaussian_0.25"), "noise": Gaussian(0.25), "num_classes": 10, **changes}
+    with pytest.raises(InputError, match=rf"in float32, the model of {what}; pass the model that was evaluated"):
+        attack_certificates(SmoothedClassifier(**given), run, data, n=100)
+
+
 def test_the_same_run_is_attacked_alike() -> None:
     data = load_dataset("digits", None, 3)
     first, second = (attack_certificates(digits("L2"), certified("L2", images=3), data, n=200) for _ in range(2))

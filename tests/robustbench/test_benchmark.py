@@ -16,6 +16,7 @@ from torch import nn
 
 from rs_plugin import Gaussian, Laplace, SmoothedClassifier, benchmark, evaluate, import_robustbench, load_model
 from rs_plugin.errors import InputError, ParameterError, UnknownNameError
+from rs_plugin.evaluation import VoteStore
 from rs_plugin.robustbench.__main__ import main
 from rs_plugin.robustbench.model_info import read_info
 from tests.robustbench.conftest import colours, network
@@ -67,6 +68,20 @@ class TestCall:
         plain = benchmark(network(), None, data, "L2", eps=0.25, noise="gaussian(sigma=0.25)", **QUICK)
         assert plain == benchmark(ours(), None, data, "L2", eps=0.25, noise=Gaussian(0.25), **QUICK)
 
+    def test_the_prediction_gets_all_draws(self) -> None:
+        """Where only ``eps`` is listed, radius 0 gets a thirtieth of them: the clean accuracy would be lower."""
+        benchmark(ours(), 2, colours(12), "L2", eps=0.25, n=3000, store="votes.sqlite")
+        with VoteStore("votes.sqlite") as votes:
+            (config,) = votes.runs().values()
+        assert (config["n"], config["prediction_draws"], config["radii"]) == (3000, 3000, [0.0, 0.25])
+
+    def test_how_a_plain_network_votes(self) -> None:
+        how: dict[str, Any] = {"noise": Gaussian(0.25), "precision": "bfloat16", "compiled": True}
+        benchmark(network(), 2, colours(2), "L2", eps=0.25, n=100, store="votes.sqlite", alpha=0.01, **how)
+        with VoteStore("votes.sqlite") as votes:
+            (config,) = votes.runs().values()
+        assert (config["autocast"], config["compiled"]) == ("bfloat16", True)
+
     def test_batch_size_is_the_size_of_a_pass(self) -> None:
         sizes = set()
         model = ours()
@@ -95,6 +110,8 @@ class TestCall:
         ({"to_disk": True, "model_name": "../up"}, ParameterError, "model name '../up'"),
         ({"corruptions_data_dir": "x"}, ParameterError, "corruptions_data_dir = 'x' means nothing"),
         ({"aa_state_path": "x"}, ParameterError, "aa_state_path = 'x' means nothing"),
+        ({"precision": "bfloat16"}, ParameterError, "precision = 'bfloat16' was given, but the model has 'float32'"),
+        ({"compiled": True}, ParameterError, "compiled = True was given, but the model has False"),
         ({"noise": Laplace(0.1)}, ParameterError, "the model is smoothed with gaussian"),
         ({"batch_size": 0}, ParameterError, "batch_size must be a positive whole number, not 0"),
         ({"n_examples": 13}, ParameterError, "n_examples"),
@@ -244,6 +261,20 @@ class TestCommandLine:
             assert main(["--model_name", "digits_gaussian_0.25", *self.WORDS, "--eps", "5"]) == 0
         err = capsys.readouterr().err
         assert err.startswith("rs_plugin.robustbench: warning: n = 300 draws") and err.count("\n") == 1
+
+    def test_options_of_counting(self) -> None:
+        words = ["--model_name", "digits_gaussian_0.25", *self.WORDS, "--compiled", "--workers", "1"]
+        assert main(words) == 0
+        with VoteStore("runs.sqlite") as votes:
+            (config,) = votes.runs().values()
+        assert config["compiled"] is True
+        assert main([*words, "--workers", "0"]) == 2
+
+    def test_messages_name_the_options(self, capsys: pytest.CaptureFixture[str]) -> None:
+        assert main(["--model_name", "digits_gaussian_0.25", *self.WORDS, "--n_ex", "9999"]) == 2
+        assert "--n_ex = 9999, but 'digits' has 360 images" in capsys.readouterr().err
+        assert main(["--model_name", "digits_gaussian_0.25", *self.WORDS, "--seed", "-1"]) == 2
+        assert "argument --seed: '-1' is below 0" in capsys.readouterr().err
 
     def test_another_noise_than_that_of_the_training(self, capsys: pytest.CaptureFixture[str]) -> None:
         words = ["--model_name", "digits_gaussian_0.25", *self.WORDS, "--threat_model", "L1"]

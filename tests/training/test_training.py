@@ -16,7 +16,7 @@ from torch import nn
 
 from rs_plugin.cli import train as command
 from rs_plugin.datasets import load_dataset
-from rs_plugin.datasets.augmentation import crop_flip
+from rs_plugin.datasets.augmentation import augmentations, crop_flip
 from rs_plugin.distributions import parse_noise
 from rs_plugin.errors import ModelError, ParameterError, RSPluginError, UnknownNameError
 from rs_plugin.networks import DigitsNet, architectures, build_network
@@ -85,6 +85,29 @@ def test_resumed_equals_uninterrupted_with_dropout(tmp_path: Path, monkeypatch: 
     with pytest.raises(KilledError):
         train(config, progress=kill, checkpoint=tmp_path / "train.pt", checkpoint_seconds=0)
     assert train(config, checkpoint=tmp_path / "train.pt").card == whole.card
+
+
+@pytest.mark.parametrize("steps", [0, 1, 3, 5, 6])
+def test_an_interruption_within_seconds_keeps_the_epochs_done(tmp_path: Path, steps: int) -> None:
+    """Three steps an epoch: what an unfinished epoch has changed already is not taken along."""
+    whole = train(SHORT)
+    checkpoint, seen = tmp_path / "train.pt", 0
+
+    def augment(images: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+        nonlocal seen
+        if seen == steps:
+            raise KeyboardInterrupt
+        seen += 1
+        return augmentations.get("shift")(images, generator)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("rs_plugin.training.fit.augmentations", {"shift": augment})
+        with pytest.raises(KeyboardInterrupt):
+            train(SHORT, checkpoint=checkpoint, checkpoint_seconds=1e9)
+    assert checkpoint.exists() == (steps >= 3)
+    done: list[int] = []
+    assert train(SHORT, checkpoint=checkpoint, progress=lambda epoch, _: done.append(epoch)).card == whole.card
+    assert done[0] == steps // 3
 
 
 def test_checkpoints_of_others_are_refused(tmp_path: Path) -> None:
@@ -306,6 +329,18 @@ def test_command_writes_a_model(tmp_path: Path, capsys: pytest.CaptureFixture[st
     load_base(tmp_path / "a" / "b" / "mine.json")
 
 
+def test_the_summary_says_how_it_was_made_in_80_columns(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["--epochs", "1", "--start", "digits_gaussian_0.25", "--output", str(tmp_path)]
+    assert _run(*words, "--adversary", "0.5") == _run(*words) == 0
+    adversarial, plain = capsys.readouterr().out.split("digits_gaussian_0.25_tuned: ")
+    assert "from digits_gaussian_0.25, against an adversary of L2 radius 0.5" in " ".join(adversarial.split())
+    assert "from digits_gaussian_0.25" in " ".join(plain.split()) and "adversary" not in plain
+    assert max(len(line) for line in (adversarial + plain).splitlines() if str(tmp_path) not in line) <= 80
+    assert {path.stem for path in tmp_path.glob("*.json")} == {
+        "digits_gaussian_0.25_adv", "digits_gaussian_0.25_tuned",
+    }  # fmt: skip
+
+
 def test_command_prints_json(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     _run("--epochs", "1", "--output", str(tmp_path), "--json", "--checkpoint", str(tmp_path / "c.pt"))
     assert json.loads(capsys.readouterr().out) == load_card(tmp_path / "digits_gaussian_0.25.json").to_dict()
@@ -330,7 +365,8 @@ def test_help_states_the_defaults(capsys: pytest.CaptureFixture[str]) -> None:
     text = " ".join(capsys.readouterr().out.split())
     for field in dataclasses.fields(TrainConfig):
         assert f"--{field.name.replace('_', '-')}" in text
-        assert f"(default: {field.default if field.default != '' else 'none'})" in text
+        default = {"start": "none", "lr": "0.003, with --start 0.0003"}.get(field.name, field.default)
+        assert f"(default: {default})" in text
     assert "examples:" in text
 
 

@@ -231,8 +231,10 @@ def test_fetch(server: Server, tmp_path: Path) -> None:
     with pytest.raises(ChecksumError, match="is not the file that 'mine' names; move it away"):
         fetch("mine", tmp_path / "files", manifest)
     assert path.read_bytes() == b"else"
-    with pytest.raises(UnknownNameError, match=r"no published file 'yours'; known: mine, cohen2019_all"):
+    with pytest.raises(UnknownNameError, match=r"no published file 'yours'; known: mine, cohen2019_all.* more$"):
         fetch("yours", tmp_path, manifest)
+    with pytest.raises(UnknownNameError, match=r"no published file 'cohen2019'\. Did you mean 'cohen2019_all'\?"):
+        fetch("cohen2019", tmp_path, manifest)
 
 
 def test_an_entry_of_one_s_own_goes_first(tmp_path: Path) -> None:

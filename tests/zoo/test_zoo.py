@@ -24,6 +24,7 @@ from rs_plugin.training import EVALUATION_DRAWS, EVALUATION_SEED, TrainConfig, a
 from rs_plugin.zoo import ModelCard, list_models, load_base, load_card, load_saved, models, save_model, weights_bytes
 from rs_plugin.zoo.models import WEIGHTS
 from rs_plugin.zoo.smoothed import load_model
+from rs_plugin.zoo.smoothed import smoothed as smoothed_model
 
 SCALES = ("0.12", "0.25", "0.5")
 DIGITS = [f"digits_{family}_{scale}" for family in ("gaussian", "laplace", "mixednorm") for scale in SCALES]
@@ -165,6 +166,12 @@ def test_a_model_under_another_name_than_its_card_s_is_refused(saved: Path, monk
     monkeypatch.setattr(models, "_targets", {**models._targets, "other": saved})
     with pytest.raises(ParameterError, match=r"model 'other' has a card that says 'mine-1\.5'; register it under that"):
         list_models()
+
+
+def test_how_a_model_votes(saved: Path) -> None:
+    for model in (load_model(saved, precision="bfloat16", compiled=True), smoothed_model(saved, compiled=True)):
+        assert model.compiled
+    assert load_model(saved, precision="bfloat16").precision == "bfloat16" and not load_model(saved).compiled
 
 
 def test_noise_without_a_rule_is_refused(saved: Path, monkeypatch: pytest.MonkeyPatch) -> None:

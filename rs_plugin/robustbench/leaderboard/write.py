@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
-from rs_plugin.errors import InputError
+from rs_plugin.errors import InputError, counted
 from rs_plugin.files import write_whole
 from rs_plugin.robustbench.leaderboard.entries import Entry, ranks, read_entries, short_eps
 from rs_plugin.robustbench.leaderboard.page import html_page
@@ -107,7 +107,8 @@ def board_yaml(entries: Sequence[Entry]) -> str:
         setting = rf"{data},&nbsp; {_BOARD_NORMS[threat]},&nbsp; \(\epsilon={short_eps(eps)}\)"
         lines += [f"- setting: {_quoted(setting)}", "  records:"]
         for entry in sorted(group, key=lambda e: -e.certified):
-            comment = f"{entry.noise}, n = {entry.n} ({entry.stopping}), alpha = {entry.alpha:g}, {entry.images} images"
+            images = counted(entry.images, "image")
+            comment = f"{entry.noise}, n = {entry.n} ({entry.stopping}), alpha = {entry.alpha:g}, {images}"
             fields = {
                 "score": f"{entry.certified}%",
                 "title": html.escape(entry.title),
