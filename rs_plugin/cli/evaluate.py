@@ -51,8 +51,8 @@ examples:
   rs-plugin evaluate --model digits_gaussian_0.25 --stopping anytime
       stop as soon as every radius is decided
   rs-plugin evaluate --model cifar10_jpeg_gaussian_0.25 --dataset cifar10 \\
-      --data-dir data --subset every_20th --radii 0.25 0.5 --stopping anytime
-      a CIFAR-10 model on 500 images; data/ is filled by a download if need be
+      --data-dir data --subset every_100th --radii 0.25 0.5 --stopping anytime
+      a CIFAR-10 model on 100 images; data/ is filled by a download if need be
   rs-plugin evaluate --model checkpoint.pth.tar --normalisation mean_std \\
       --noise "gaussian(sigma=0.25)" --dataset cifar10 --subset every_20th
       a published network
@@ -62,7 +62,7 @@ examples:
 
 
 #: What --n is if it is not given, by stopping rule.
-_DRAWS: Final = {"fixed": 1000, "anytime": 100_000}
+_DRAWS: Final = {"fixed": 1000, "anytime": 10_000}
 
 
 def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> argparse.ArgumentParser:

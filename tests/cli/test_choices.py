@@ -124,10 +124,10 @@ class TestAnytime:
     def test_has_more_draws_to_stop_within(self, cli: Cli) -> None:
         words = ["evaluate", "--model", "digits_gaussian_0.25", "--n-examples", "3", "--json"]
         anytime = ["--stopping", "anytime"]
-        for extra, n in ((anytime, 100_000), ([], 1000), ([*anytime, "--n", "500"], 500)):
+        for extra, n in ((anytime, 10_000), ([], 1000), ([*anytime, "--n", "500"], 500)):
             assert json.loads(cli(*words, *extra)[1])["runs"][0]["config"]["n"] == n
         text = " ".join(cli("evaluate", "--help")[1].split())
-        assert "(default: 1000, anytime 100000)" in text and "a thirtieth of --n at most unless it is listed" in text
+        assert "(default: 1000, anytime 10000)" in text and "a thirtieth of --n at most unless it is listed" in text
 
     def test_other_radii_later_get_a_warning(self, cli: Cli) -> None:
         words = ["evaluate", "--model", "digits_gaussian_0.25", "--stopping", "anytime", "--radii", "0.1", "0.2"]
