@@ -187,9 +187,9 @@ class TestAttackedAccuracy:
         with pytest.raises(ParameterError, match="seed must be a whole number"):
             attacked_accuracy(self.model(weights), data, "L2", 0.1, seed=seed)
 
-    def test_any_whole_seed_will_do(self) -> None:
+    def test_seeds_may_be_large(self) -> None:
         weights, data, _ = self.linear()
-        for seed in (-3, 2**64, 2**80):
+        for seed in (0, 2**64, 2**80):
             attacked_accuracy(self.model(weights), data.take(slice(2)), "L2", 0.1, n=50, steps=2, seed=seed)
 
     def test_unknown_names(self) -> None:
