@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -14,7 +15,8 @@ TEXT_WIDTH = 6.75
 #: Smallest type, in points at print size.
 SMALLEST_TYPE = 8.0
 
-STYLE: dict[str, Any] = {
+# Any: the keys that matplotlib knows are a type of their own, which differs between its versions.
+_STYLE: Any = {
     "font.size": 9.0,
     "axes.titlesize": 9.0,
     "axes.labelsize": 9.0,
@@ -31,8 +33,15 @@ STYLE: dict[str, Any] = {
     "svg.hashsalt": "paper_figures",
 }
 
-_DASHES: tuple[Any, ...] = ("-", (0, (5, 1.5)), (0, (1, 1.2)), (0, (6, 1.5, 1, 1.5)), (0, (3, 1, 1, 1, 1, 1)), (0, (8, 3)))
+_DASHES: tuple[Any, ...] = (
+    "-", (0, (5, 1.5)), (0, (1, 1.2)), (0, (6, 1.5, 1, 1.5)), (0, (3, 1, 1, 1, 1, 1)), (0, (8, 3)),
+)  # fmt: skip
 _MARKERS = ("", "o", "s", "^", "D", "v")
+
+
+def styled() -> AbstractContextManager[None]:
+    """Return a context in which figures are drawn in the common style; it leaves matplotlib's settings as they were."""
+    return matplotlib.rc_context(_STYLE)
 
 
 class Line(NamedTuple):
@@ -57,7 +66,7 @@ def save(figure: Figure, folder: Path | str, name: str) -> list[Path]:
     target = Path(folder)
     target.mkdir(parents=True, exist_ok=True)
     paths = [target / f"{name}.pdf", target / f"{name}.png"]
-    with matplotlib.rc_context(STYLE):
+    with styled():
         figure.savefig(paths[0], metadata={"CreationDate": None, "Creator": None, "Producer": None})
         figure.savefig(paths[1], dpi=300, metadata={"Software": None})
     return paths

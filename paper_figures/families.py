@@ -1,9 +1,9 @@
 """Noise of [Z], Section 4.1, integrated ray by ray; shares no code with the certificates that it checks.
 
 A member has density ``∝ ‖z‖_{n1}^{-k} exp(-‖z‖_{n2}^p / b)``. Write ``z = s w`` with ``w`` on the surface of the cube,
-``‖w‖∞ = 1``. Then ``c(w) s^p ~ Gamma(a)`` with ``c(w) = ‖w‖_{n2}^p / b`` and ``a = (d - k) / p``, whatever ``w`` is, and
-``w`` has density ``∝ ‖w‖_{n1}^{-k} c(w)^{-a}`` on the surface: means become integrals over ``[0, 1]^{d-1}``, smooth where
-what is averaged does not tell the coordinates or their signs apart.
+``‖w‖∞ = 1``. Then ``c(w) s^p ~ Gamma(a)`` with ``c(w) = ‖w‖_{n2}^p / b`` and ``a = (d - k) / p``, whatever ``w`` is,
+and ``w`` has density ``∝ ‖w‖_{n1}^{-k} c(w)^{-a}`` on the surface: means become integrals over ``[0, 1]^{d-1}``, smooth
+where what is averaged does not tell the coordinates or their signs apart.
 """
 
 from __future__ import annotations
@@ -16,9 +16,10 @@ from functools import lru_cache
 from typing import TypeAlias
 
 import numpy as np
-import rs_plugin as rs
 from numpy.typing import NDArray
 from scipy import special
+
+import rs_plugin as rs
 
 Array: TypeAlias = NDArray[np.float64]
 

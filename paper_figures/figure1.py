@@ -1,8 +1,8 @@
 """[Z], Figure 1: the density of ``‖z‖₂`` for the noise of Eq. 11 in high dimension.
 
 ``‖z‖₂`` has density ``∝ s^{d-k-1} exp(-s² / 2σ²)``. A growing ``k`` moves its mean towards 0 and leaves its spread at
-``σ / √2``; a falling ``σ`` shrinks both. The widths ``σ`` on the right are by default those that give the second moment of
-the ``k`` on the left, so that curves of one style are to be compared.
+``σ / √2``; a falling ``σ`` shrinks both. The ``σ`` on the right are by default those that give the second moment of the
+``k`` on the left, so that curves of one style are to be compared.
 """
 
 from __future__ import annotations
@@ -10,13 +10,12 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-import matplotlib
 import numpy as np
 import pandas as pd
-import rs_plugin as rs
 from matplotlib.figure import Figure
 
-from paper_figures.drawing import STYLE, TEXT_WIDTH, lines
+import rs_plugin as rs
+from paper_figures.drawing import TEXT_WIDTH, lines, styled
 
 GROWING_K, FALLING_SIGMA = "k grows", "sigma falls"
 
@@ -61,7 +60,7 @@ def shell(frame: pd.DataFrame) -> pd.DataFrame:
 
 def draw(frame: pd.DataFrame) -> Figure:
     """Return two panels side by side: ``k`` growing, ``σ`` falling; ``k = 0`` of the first in black."""
-    with matplotlib.rc_context(STYLE):
+    with styled():
         figure = Figure(figsize=(TEXT_WIDTH, 2.9), layout="constrained")
         panels = figure.subplots(1, 2, sharex=True, sharey=True)
         for axes, (name, group) in zip(panels, frame.groupby("panel", sort=False), strict=True):

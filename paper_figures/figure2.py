@@ -1,22 +1,21 @@
 """[Z], Figure 2: the overlap of ``λ π0`` and ``π_δ`` in two dimensions, for Eq. 11 and Eq. 13 under Linf.
 
-The discrepancy ``D(λ; r) = ∫ (λ π0 - π_δ)_+ = λ - ∫ min(λ π0, π_δ)`` is what the overlap leaves of ``λ``. It is computed
-twice: by the certificate, from the law of the log likelihood ratio, and here by integration over the plane.
+The discrepancy ``D(λ; r) = ∫ (λ π0 - π_δ)_+ = λ - ∫ min(λ π0, π_δ)`` is what the overlap leaves of ``λ``. It is
+computed twice: by the certificate, from the law of the log likelihood ratio, and here by integration over the plane.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 
-import matplotlib
 import numpy as np
 import pandas as pd
-import rs_plugin as rs
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
-from paper_figures.drawing import STYLE, TEXT_WIDTH
+import rs_plugin as rs
+from paper_figures.drawing import TEXT_WIDTH, styled
 from paper_figures.families import Family, discrepancy
 
 NOISES: Mapping[str, type[rs.L2Exponential] | type[rs.MixedNorm]] = {"Eq. 11": rs.L2Exponential, "Eq. 13": rs.MixedNorm}
@@ -75,7 +74,7 @@ def plane_discrepancy(family: Family, shift: np.ndarray, lam: float) -> tuple[fl
 
 def draw(frame: pd.DataFrame) -> Figure:
     """Return a panel per family: shades of the overlap, level lines of both densities, the discrepancy in numbers."""
-    with matplotlib.rc_context(STYLE):
+    with styled():
         figure = Figure(figsize=(TEXT_WIDTH, 3.9), layout="constrained")
         panels = figure.subplots(1, 2, sharex=True, sharey=True)
         groups = list(frame.groupby("family", sort=False))
@@ -83,8 +82,8 @@ def draw(frame: pd.DataFrame) -> Figure:
         for axes, (name, group) in zip(panels, groups, strict=True):
             first = group.iloc[0]
             axis = np.unique(group["x"])
-            square = (len(axis), len(axis))
-            centred, shifted, overlap = (group[key].to_numpy().reshape(square) for key in ("centred", "shifted", "overlap"))
+            table = group[["centred", "shifted", "overlap"]].to_numpy().T.reshape(3, len(axis), len(axis))
+            centred, shifted, overlap = table
             filled = axes.contourf(axis, axis, overlap, levels=levels, colors=["0.93", "0.82", "0.7", "0.55"])
             axes.contour(axis, axis, centred, levels=levels, colors="black", linewidths=1.0)
             axes.contour(axis, axis, shifted, levels=levels, colors=SHIFTED, linewidths=1.2, linestyles="--")

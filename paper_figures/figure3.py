@@ -1,7 +1,7 @@
 """[Z], Figure 3: accuracy against robustness (Eq. 9) in five dimensions, for the families of Eqs. 11, 12 and 13.
 
-Accuracy is ``E f(z)`` for ``f(x) = 1(‖x‖ <= threshold)`` at ``x0 = 0``; robustness is ``-D(λ; r)`` under Linf. [Z] gives
-``f = 1(‖x‖₂ <= 0.65)`` and ``d = 5``, but neither ``r`` nor ``λ``: both are arguments here. A family's two parameters
+Accuracy is ``E f(z)`` for ``f(x) = 1(‖x‖ <= threshold)`` at ``x0 = 0``; robustness is ``-D(λ; r)`` under Linf. [Z]
+gives ``f = 1(‖x‖₂ <= 0.65)`` and ``d = 5``, but neither ``r`` nor ``λ``: both are arguments here. A family's two parameters
 are swept as ``k`` and accuracy: for each ``k`` the ``σ`` is solved for that gives the accuracy, so that families are
 compared at equal accuracy, and a frontier is the best ``k`` at each.
 
@@ -15,14 +15,13 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import matplotlib
 import numpy as np
 import pandas as pd
-import rs_plugin as rs
 from matplotlib.figure import Figure
 from scipy import optimize
 
-from paper_figures.drawing import STYLE, TEXT_WIDTH, lines
+import rs_plugin as rs
+from paper_figures.drawing import TEXT_WIDTH, lines, styled
 from paper_figures.families import Family
 
 FAMILIES: Mapping[str, type[Any]] = {"Eq. 11": rs.L2Exponential, "Eq. 12": rs.LinfExponential, "Eq. 13": rs.MixedNorm}
@@ -105,7 +104,7 @@ def draw(frame: pd.DataFrame) -> Figure:
     """
     conditions = list(frame[["radius", "lam"]].drop_duplicates().itertuples(index=False, name=None))
     balls = list(frame[["ball", "threshold"]].drop_duplicates().itertuples(index=False, name=None))
-    with matplotlib.rc_context(STYLE):
+    with styled():
         figure = Figure(figsize=(TEXT_WIDTH, 0.6 + 2.6 * len(conditions)), layout="constrained")
         panels = figure.subplots(len(conditions), len(balls), sharey="row", squeeze=False)
         for row, (radius, lam) in zip(panels, conditions, strict=True):
