@@ -68,7 +68,8 @@ class Family:
     def log_kernel(self, z: Array) -> Array:
         """Return the log density but for its constant; ``z`` has shape (..., d)."""
         kernel = -(norm(z, self.tail) ** self.power) / self.scale
-        return np.asarray(kernel - self.k * np.log(norm(z, self.singular)) if self.k else kernel)
+        with np.errstate(divide="ignore"):  # infinite at the origin for k > 0
+            return np.asarray(kernel - self.k * np.log(norm(z, self.singular)) if self.k else kernel)
 
     def rate(self, w: Array) -> Array:
         """Return ``c(w) = ‖w‖_{n2}^p / b``."""
@@ -120,8 +121,7 @@ class Family:
 
     def log_ratio(self, z: Array, shift: Array) -> Array:
         """Return ``ℓ = log π0(z - δ) - log π0(z)``."""
-        with np.errstate(divide="ignore"):  # z may be the shift itself
-            return self.log_kernel(z - shift) - self.log_kernel(z)
+        return np.asarray(self.log_kernel(z - shift) - self.log_kernel(z))
 
     def plane_nodes(self, directions: int = 64, radii: int = 256) -> tuple[Array, Array]:
         """Return points of the plane and weights for means under the noise, ``dim == 2``.
@@ -148,8 +148,8 @@ class Family:
 def _surface(family: Family) -> tuple[Array, Array]:
     """Return points ``w = (1, v)`` and weights of the integral of the directions' density over ``[0, 1]^{d-1}``."""
     nodes, weights = legendre(_NODES[family.dim])
-    index = np.array(list(itertools.product(range(len(nodes)), repeat=family.dim - 1)), dtype=np.intp)
-    index = index.reshape(-1, family.dim - 1)
+    places = list(itertools.product(range(len(nodes)), repeat=family.dim - 1))
+    index = np.array(places, dtype=np.intp).reshape(len(places), family.dim - 1)
     w = np.concatenate([np.ones((len(index), 1)), nodes[index]], axis=1)
     return w, weights[index].prod(axis=1) * family.direction_weight(w)
 

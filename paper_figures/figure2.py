@@ -16,7 +16,8 @@ from matplotlib.patches import Patch
 
 import rs_plugin as rs
 from paper_figures.drawing import TEXT_WIDTH, styled
-from paper_figures.families import Family, discrepancy
+from paper_figures.families import Family
+from paper_figures.overlap import discrepancy_by_cubature
 
 NOISES: Mapping[str, type[rs.L2Exponential] | type[rs.MixedNorm]] = {"Eq. 11": rs.L2Exponential, "Eq. 13": rs.MixedNorm}
 
@@ -50,9 +51,8 @@ def compute(
         family = Family.of(kind(k, sigma), 2)
         constant = family.log_normaliser()
         centred = lam * np.exp(family.log_kernel(grid) - constant)
-        with np.errstate(divide="ignore"):
-            shifted = np.exp(family.log_kernel(grid - shift) - constant)
-        integral, error = plane_discrepancy(family, shift, lam)
+        shifted = np.exp(family.log_kernel(grid - shift) - constant)
+        integral, error = discrepancy_by_cubature(family, shift, lam)
         columns = {
             "family": name, "k": k, "sigma": sigma, "radius": radius, "lam": lam, "x": grid[:, 0], "y": grid[:, 1],
             "centred": centred, "shifted": shifted, "overlap": np.minimum(centred, shifted),
@@ -61,15 +61,6 @@ def compute(
         }  # fmt: skip
         frames.append(pd.DataFrame(columns))
     return pd.concat(frames, ignore_index=True)
-
-
-def plane_discrepancy(family: Family, shift: np.ndarray, lam: float) -> tuple[float, float]:
-    """Return ``E(λ - e^ℓ)_+`` by integration over the plane, and three times its change with the number of nodes."""
-    values = []
-    for directions, radii in ((48, 256), (128, 1024)):
-        z, mass = family.plane_nodes(directions, radii)
-        values.append(discrepancy(family.log_ratio(z, shift), mass, lam))
-    return values[1], 3.0 * abs(values[1] - values[0]) + 1e-9
 
 
 def draw(frame: pd.DataFrame) -> Figure:

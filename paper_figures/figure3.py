@@ -1,9 +1,9 @@
 """[Z], Figure 3: accuracy against robustness (Eq. 9) in five dimensions, for the families of Eqs. 11, 12 and 13.
 
 Accuracy is ``E f(z)`` for ``f(x) = 1(‖x‖ <= threshold)`` at ``x0 = 0``; robustness is ``-D(λ; r)`` under Linf. [Z]
-gives ``f = 1(‖x‖₂ <= 0.65)`` and ``d = 5``, but neither ``r`` nor ``λ``: both are arguments here. A family's two parameters
-are swept as ``k`` and accuracy: for each ``k`` the ``σ`` is solved for that gives the accuracy, so that families are
-compared at equal accuracy, and a frontier is the best ``k`` at each.
+gives ``f = 1(‖x‖₂ <= 0.65)`` and ``d = 5``, but neither ``r`` nor ``λ``: both are arguments here. A family's two
+parameters are swept as ``k`` and accuracy: for each ``k`` the ``σ`` is solved for that gives the accuracy, so that
+families are compared at equal accuracy, and a frontier is the best ``k`` at each.
 
 Along every ray ``‖z‖₂² / 2σ²`` is ``Gamma((d - k)/2)`` for Eq. 13 as it is for Eq. 11. So the two have the same law of
 ``‖z‖₂``, the same accuracy for every ``f`` of ``‖x‖₂``, and differ in robustness alone.
