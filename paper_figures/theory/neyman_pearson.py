@@ -25,7 +25,8 @@ def line_cells(family: Family, shift: float, count: int) -> tuple[Array, Array]:
     reach = (family.scale * special.gammaincinv(family.shape, np.abs(2.0 * u - 1.0))) ** (1.0 / family.power)
     own = np.sign(u - 0.5) * reach
     edges = np.unique(np.concatenate([own, own + shift, [0.0, 0.5 * shift, shift]]))
-    return tuple(np.diff(np.concatenate([[0.0], below(x), [1.0]])) for x in (edges, edges - shift))  # type: ignore[return-value]
+    own, moved = (np.diff(np.concatenate([[0.0], below(x), [1.0]])) for x in (edges, edges - shift))
+    return own, moved
 
 
 def plane_cells(family: Family, shift: Array, directions: int = 64, radii: int = 256) -> tuple[Array, Array]:
@@ -57,8 +58,8 @@ def linear_programme(mass: Array, shifted: Array, p: float) -> tuple[float, Arra
 def dual(mass: Array, shifted: Array, p: float) -> float:
     """Return ``sup_λ (λ p - Σ (λ π0 - π_δ)_+)``, [Z] Eq. 6: concave and piecewise linear in ``λ``, its corners tried.
 
-    With ratios ``t_i`` in ascending order, the sum at ``λ = t_i`` is ``t_i`` times the mass before, less what ``π_δ`` has
-    there.
+    With ratios ``t_i`` in ascending order, the sum at ``λ = t_i`` is ``t_i`` times the mass before, less what ``π_δ``
+    has there.
     """
     ratio = shifted / np.maximum(mass, 1e-300)
     order = np.argsort(ratio, kind="stable")

@@ -10,7 +10,7 @@ III. Where one ``δ*`` is worst for every ``λ``, the bound is attained by some 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -63,7 +63,8 @@ def duality(
 
     Returns:
         Rows of ``claims.row``; claimed is the dual on cells, computed the certificate's lower bound, independent the
-        least value over ``f``; the error is three times the largest change of that, over ``ps``, with cells half as fine.
+        least value over ``f``; the error is three times the largest change of that, over ``ps``, with cells half as
+        fine.
     """
     rows = []
     for case in cases:
@@ -89,7 +90,7 @@ def inner_values(
     cases: Sequence[Case] = CASES[:3], ps: Sequence[float] = (0.2, 0.5, 0.7, 0.9), radius: float = 0.8,
     functions: int = 200, seed: int = 0,
 ) -> pd.DataFrame:  # fmt: skip
-    """Try functions with values strictly inside (0, 1): none goes below the bound, and the best is 0 or 1 but for one cell.
+    """Try functions with values inside (0, 1): none goes below the bound, and the best is 0 or 1 but for one cell.
 
     Returns:
         Rows of two statements. One: over ``functions`` random ``f`` on cells of the line, the least
@@ -107,13 +108,13 @@ def inner_values(
         height = slope * np.sin(place * centre) + tilt * (place - generator.uniform(size=(functions, 1)))
         f = 1.0 / (1.0 + np.exp(-np.clip(height, -30.0, 30.0)))
         p, value = f @ mass, f @ shifted
-        label = {"noise": str(case.noise), "threat": case.threat, "dim": case.dim, "radius": radius}
+        label: dict[str, Any] = {"noise": str(case.noise), "threat": case.threat, "dim": case.dim, "radius": radius}
         exact = [neyman_pearson.dual(mass, shifted, float(one)) for one in p]
         rows.append(
             row(
-                "Theorem 1 I: f inside (0, 1) stays above the bound", **label, p=float("nan"), relation=">=", claimed=0.0,
-                computed=float(np.min(value - certificate.lower_bound(p, radius))), independent=float(np.min(value - exact)),
-                error=1e-12,
+                "Theorem 1 I: f inside (0, 1) stays above the bound", **label, p=float("nan"), relation=">=",
+                claimed=0.0, computed=float(np.min(value - certificate.lower_bound(p, radius))),
+                independent=float(np.min(value - exact)), error=1e-12,
             )
         )  # fmt: skip
         for share in ps:
@@ -149,17 +150,18 @@ def discrepancies(
         family = Family.of(case.noise, case.dim)
         for radius in radii:
             (mass, shifted), coarse = _cells(case, radius, 2), _cells(case, radius, 1)
-            label = {"noise": str(case.noise), "threat": case.threat, "dim": case.dim, "radius": radius}
+            label: dict[str, Any] = {"noise": str(case.noise), "threat": case.threat, "dim": case.dim, "radius": radius}
             for lam in lams:
                 integral, doubt = discrepancy_by_cubature(family, certificate.worst_shift(radius), lam)
                 value, rough = (float(np.sum(np.maximum(lam * a - b, 0.0))) for a, b in ((mass, shifted), coarse))
-                found = {"lam": lam, "computed": certificate.discrepancy(lam, radius), "independent": value}
-                found["error"] = doubt + 3.0 * abs(value - rough) + ACCURACY
-                rows.append(row("Theorem 1 II: D is the integral", **label, **found, claimed=integral))
-                rows.append(row("Theorem 1 II: D >= 0", **label, **found, relation=">=", claimed=0.0))
-                rows.append(row("Theorem 1 II: D <= λ", **label, **found, relation="<=", claimed=lam))
+                both: dict[str, Any] = {"lam": lam, "independent": value}
+                both["computed"] = certificate.discrepancy(lam, radius)
+                both["error"] = doubt + 3.0 * abs(value - rough) + ACCURACY
+                rows.append(row("Theorem 1 II: D is the integral", **label, **both, claimed=integral))
+                rows.append(row("Theorem 1 II: D >= 0", **label, **both, relation=">=", claimed=0.0))
+                rows.append(row("Theorem 1 II: D <= λ", **label, **both, relation="<=", claimed=lam))
                 if lam == 1.0:
                     less = shifted < mass
                     variation = float(mass[less].sum() - shifted[less].sum())
-                    rows.append(row("Theorem 1: D(1) is total variation", **label, **found, claimed=variation))
+                    rows.append(row("Theorem 1: D(1) is total variation", **label, **both, claimed=variation))
     return pd.DataFrame(rows)
