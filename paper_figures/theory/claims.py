@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any, Literal, TypeAlias
+
+import numpy as np
 
 Relation: TypeAlias = Literal["=", "<=", ">="]
 
@@ -30,12 +33,13 @@ def row(
 
     Returns:
         The case, and statement, relation, claimed, computed, independent, difference (found minus claimed, the worse
-        of the two), error, agrees.
+        of the two), error, agrees. What is NaN does not agree.
     """
     differences = (computed - claimed, independent - claimed)
     sign = {"=": 0.0, "<=": 1.0, ">=": -1.0}[relation]
-    worst = max(differences, key=lambda value: sign * value if sign else abs(value))
-    violation = sign * worst if sign else abs(worst)
+    violations = [sign * value if sign else abs(value) for value in differences]
+    violation = float(np.max(violations))  # NaN if either is
+    worst = math.nan if math.isnan(violation) else differences[violations.index(violation)]
     return {
         "statement": statement, **case, "relation": relation, "claimed": float(claimed), "computed": float(computed),
         "independent": float(independent), "difference": float(worst), "error": float(error),

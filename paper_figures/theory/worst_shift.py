@@ -81,7 +81,7 @@ def plane(
 
 def sampled(
     dim: int = 5, ks: Sequence[float] = (0.0, 2.0, 4.0), lams: Sequence[float] = (0.5, 1.0, 2.0), radius: float = 0.5,
-    shifts: int = 60, draws: int = 40_000, failure: float = 1e-6, seed: int = 0,
+    shifts: int = 60, draws: int = 20_000, failure: float = 1e-6, seed: int = 0,
 ) -> pd.DataFrame:  # fmt: skip
     """Search the ball in more dimensions: random shifts and the corners of faces, ``D`` by the mean over draws.
 
