@@ -6,7 +6,8 @@ computed twice: by the certificate, from the law of the log likelihood ratio, an
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -61,6 +62,34 @@ def compute(
         }  # fmt: skip
         frames.append(pd.DataFrame(columns))
     return pd.concat(frames, ignore_index=True)
+
+
+def compare(
+    ks: Sequence[float] = (0.5, 1.0, 1.8),
+    radii: Sequence[float] = (0.1, 0.5, 1.0),
+    lams: Sequence[float] = (0.5, 1.0, 2.0),
+) -> pd.DataFrame:
+    """Ask which family has the smaller discrepancy at the same ``k`` and ``σ = 1``; the law of ``‖z‖₂`` is one.
+
+    Returns:
+        Columns k, radius, lam, ``Eq. 11`` and ``Eq. 13`` (certificates), ``integral Eq. 11`` and ``integral Eq. 13``
+        (plane), error (of the latter two together) and smaller: the family, or "neither" within the error.
+    """
+    rows = []
+    for k in ks:
+        for radius in radii:
+            for lam in lams:
+                found: dict[str, Any] = {"k": k, "radius": radius, "lam": lam, "error": 1e-6}
+                for name, kind in NOISES.items():
+                    noise = kind(k, 1.0)
+                    integral, error = discrepancy_by_cubature(Family.of(noise, 2), np.full(2, radius), lam)
+                    found[name] = rs.certificate(noise, "Linf", 2).discrepancy(lam, radius)
+                    found[f"integral {name}"] = integral
+                    found["error"] += error
+                gap = found["Eq. 13"] - found["Eq. 11"]
+                smaller = "Eq. 11" if gap > 0.0 else "Eq. 13"
+                rows.append({**found, "smaller": smaller if abs(gap) > found["error"] else "neither"})
+    return pd.DataFrame(rows)
 
 
 def draw(frame: pd.DataFrame) -> Figure:

@@ -48,6 +48,17 @@ def test_certificate_against_draws() -> None:
     assert abs(found["integral"] - mean) < lam * math.sqrt(math.log(2e9) / (2 * n))
 
 
+def test_neither_family_has_the_smaller_discrepancy_always() -> None:
+    """At equal k and σ, Eq. 11 at λ = 1, Eq. 13 at λ = 1/2 and r = 0.1; the certificates and the plane agree."""
+    frame = figure2.compare(ks=(1.0,), radii=(0.1,), lams=(0.5, 1.0)).set_index("lam")
+    assert frame["smaller"].to_dict() == {0.5: "Eq. 13", 1.0: "Eq. 11"}
+    for name in figure2.NOISES:
+        assert (np.abs(frame[name] - frame[f"integral {name}"]) <= frame["error"]).all()
+    same = figure2.compare(ks=(0.0,), radii=(0.5,), lams=(1.0,)).iloc[0]
+    assert same["smaller"] == "neither"  # both are Gaussian
+    assert same["Eq. 11"] == pytest.approx(2.0 * special.ndtr(math.sqrt(0.125)) - 1.0, abs=1e-6)
+
+
 def test_odd_grid_is_refused() -> None:
     with pytest.raises(ValueError, match="even, not 3"):
         figure2.compute(points=3)

@@ -24,12 +24,13 @@ def test_gaussian_rows_have_closed_forms(frame: pd.DataFrame) -> None:
         reach = row.threshold / row.sigma
         inside = special.gammainc(2.5, reach**2 / 2) if row.ball == 2 else (2 * special.ndtr(reach) - 1) ** 5
         assert inside == pytest.approx(row.accuracy, abs=1e-9)
-        variation = 2.0 * special.ndtr(math.sqrt(5.0) * row.radius / row.sigma / 2.0) - 1.0
-        assert -row.robustness == pytest.approx(variation, abs=1e-6)  # accuracy of the Linf quadrature
+        s, t = math.sqrt(5.0) * row.radius / row.sigma, math.log(row.lam)
+        expected = row.lam * special.ndtr(s / 2 + t / s) - special.ndtr(-s / 2 + t / s)
+        assert -row.robustness == pytest.approx(expected, abs=5e-6)  # accuracy of the Linf quadrature
 
 
 def test_rows_against_draws(frame: pd.DataFrame) -> None:
-    """24 rows, two binomial-like means each, fail together with probability at most 5e-6 (Hoeffding, 1e-7 each)."""
+    """48 rows, two means each, fail together with probability at most 1e-5 (Hoeffding, 1e-7 each)."""
     n = 100_000
     bound = math.sqrt(math.log(2e7) / (2 * n))
     generator = np.random.default_rng(3)
@@ -53,30 +54,49 @@ def test_equations_11_and_13_have_one_accuracy_in_the_2_norm(frame: pd.DataFrame
 
 def test_frontier_is_the_best_exponent(frame: pd.DataFrame) -> None:
     edge = figure3.frontier(frame)
-    assert len(edge) == 4
+    assert len(edge) == 8
     for row in edge.to_dict("records"):
-        same = frame[(frame["ball"] == row["ball"]) & (frame["accuracy"] == row["accuracy"])]
+        same = frame
+        for key in ("ball", "lam", "accuracy"):
+            same = same[same[key] == row[key]]
         best = same.groupby("family")["robustness"].max()
         for family, value in best.items():
             assert row[f"robustness {family}"] == value
-        assert row[f"robustness {row['best']}"] == best.max()
+        for winner in row["best"].split(", "):
+            assert row[f"robustness {winner}"] == pytest.approx(best.max(), abs=2e-6)
 
 
 def test_findings_at_the_default_radius(frame: pd.DataFrame) -> None:
     """At r = 0.1 and λ = 1 the Gaussian is best in both families that contain it, and Eq. 12 is worst."""
-    edge = figure3.frontier(frame)
+    edge = figure3.frontier(frame[frame["lam"] == 1.0])
     assert (edge["k Eq. 11"] == 0.0).all()
     assert (edge["k Eq. 13"] == 0.0).all()
+    assert (edge["best"] == "Eq. 11, Eq. 13").all()  # both are Gaussian
     assert (edge["robustness Eq. 12"] < edge["robustness Eq. 11"] - 0.05).all()
+
+
+def test_findings_depend_on_lambda() -> None:
+    """At λ = 5, f of the ∞-norm, accuracy 0.95: noise of Eqs. 12 and 13 keeps more than a Gaussian, and than Eq. 11."""
+    frame = figure3.compute(balls=((math.inf, 0.5),), lams=(5.0,), ks=(0.0, 1.0), accuracies=(0.95,))
+    value = frame.set_index(["family", "k"])["robustness"]
+    assert value["Eq. 13", 1.0] > value["Eq. 13", 0.0] + 0.002
+    assert value["Eq. 13", 1.0] > value["Eq. 11", 1.0] + 0.002
+    # The bound of Eq. 6 takes the best λ.
+    bound = figure3.certified(frame).set_index(["family", "k"])["lower_bound"]
+    sigma = frame.set_index(["family", "k"])["sigma"]["Eq. 11", 0.0]
+    expected = special.ndtr(special.ndtri(0.95) - math.sqrt(5.0) * 0.1 / sigma)
+    assert bound["Eq. 11", 0.0] == pytest.approx(expected, abs=1e-6)
+    assert bound["Eq. 13", 1.0] > bound["Eq. 13", 0.0]
 
 
 def test_drawing(frame: pd.DataFrame) -> None:
     figure = figure3.draw(frame)
     assert_legible(figure)
-    left, right = figure.axes
+    left, right = figure.axes[:2]
+    assert len(figure.axes) == 4  # two values of λ
     assert left.get_xlabel() == r"accuracy $E\,f(z)$"
     assert left.get_ylabel() == r"robustness $-D(\lambda; r)$"
-    assert r"0.65" in left.get_title()
+    assert "0.65" in left.get_title()
     assert r"\infty" in right.get_title()
     assert [text.get_text() for text in figure.legends[0].get_texts()] == [f"Eq. {i}, best $k$" for i in (11, 12, 13)]
     more = figure3.compute(balls=((2.0, 0.65),), radii=(0.1, 0.3), lams=(1.0, 2.0), ks=(0.0,), accuracies=(0.5, 0.9))
