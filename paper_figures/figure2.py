@@ -107,7 +107,7 @@ def draw(frame: pd.DataFrame) -> Figure:
             filled = axes.contourf(axis, axis, overlap, levels=levels, colors=["0.93", "0.82", "0.7", "0.55"])
             axes.contour(axis, axis, centred, levels=levels, colors="black", linewidths=1.0)
             axes.contour(axis, axis, shifted, levels=levels, colors=SHIFTED, linewidths=1.2, linestyles="--")
-            arrow = {"arrowstyle": "-|>", "lw": 1.4, "shrinkA": 0, "shrinkB": 0}
+            arrow = {"arrowstyle": "-|>", "color": "black", "lw": 1.4, "shrinkA": 0, "shrinkB": 0}
             axes.annotate("", (first["radius"], first["radius"]), (0.0, 0.0), arrowprops=arrow)
             axes.set_title(
                 f"{name}, $k={first['k']:g}$, $\\sigma={first['sigma']:g}$\n"

@@ -118,7 +118,8 @@ def certified(frame: pd.DataFrame, dim: int = 5) -> pd.DataFrame:
 def draw(frame: pd.DataFrame) -> Figure:
     """Return a panel per ``f`` (columns) and pair ``(r, λ)`` (rows): frontiers as lines, every ``k`` as small marks.
 
-    The small marks stand a little left and right of their accuracy, so that families do not hide each other.
+    The small marks stand a little left and right of their accuracy, so that families do not hide each other;
+    those far below all frontiers are out of view.
     """
     conditions = list(frame[["radius", "lam"]].drop_duplicates().itertuples(index=False, name=None))
     balls = list(frame[["ball", "threshold"]].drop_duplicates().itertuples(index=False, name=None))
@@ -132,6 +133,9 @@ def draw(frame: pd.DataFrame) -> Figure:
                 name = r"\infty" if math.isinf(order) else f"{order:g}"
                 axes.set_title(rf"$f=1(\|x\|_{{{name}}}\leq{threshold:g})$, $r={radius:g}$, $\lambda={lam:g}$")
                 axes.set_xlabel(r"accuracy $E\,f(z)$")
+            edge = frame[frame["on_frontier"] & (frame["radius"] == radius) & (frame["lam"] == lam)]["robustness"]
+            span = float(edge.max() - edge.min())
+            row[0].set_ylim(float(edge.min()) - 0.15 * span, float(edge.max()) + 0.1 * span)
             row[0].set_ylabel(r"robustness $-D(\lambda; r)$")
         handles, labels = panels[0, 0].get_legend_handles_labels()
         figure.legend(handles, labels, loc="outside lower center", ncols=3)
