@@ -12,17 +12,17 @@ import json
 import os
 import sys
 import warnings
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 from scipy import special, stats
 
 from rs_plugin import SmoothedClassifier, evaluate, load_base, parse_noise
-from rs_plugin.estimation import StoppingRule, clopper_pearson_lower, exceeds, wald_limit
+from rs_plugin.estimation import StoppingRule, exceeds, wald_limit
+from rs_plugin.estimation.simulation import NextLook, simulate_stopping
 from rs_plugin.evaluation.evaluate import prediction_limit
+from rs_plugin.evaluation.logs import read_log
 from rs_plugin.streams import CHUNK
 
 N0, N, ALPHA = 100, 100_000, 1e-3
@@ -31,34 +31,16 @@ AWAY = N / 10  # an image is away from a threshold if no test could need more dr
 STORE = Path(__file__).parent / ".cache" / "draws.sqlite"
 
 Array = np.ndarray[Any, Any]
-Next = Callable[[Array, Array], Array]
 
 
 def logged(sigma: str) -> tuple[Array, Array, Array]:
     """Return whether the log's prediction is right, its radius, and the probability that its radius stands for."""
     folder = Path(os.environ["RS_DATA"]) / "certification_logs" / "cohen2019_cifar10_resnet110"
-    log = pd.read_csv(folder / f"sigma_{sigma}.tsv", sep="\t")
-    votes = np.arange(N // 2, N + 1)
-    lower = np.asarray(clopper_pearson_lower(votes, np.full_like(votes, N), ALPHA))
-    bound = stats.norm.cdf(log.radius / float(sigma))
-    found = votes[np.minimum(np.searchsorted(lower, bound), len(votes) - 1)] / N
-    right = (log.correct == 1).to_numpy()
-    return right, log.radius.to_numpy(), np.where(log.predict == -1, 0.5, found)
+    log = read_log(folder / f"sigma_{sigma}.tsv", float(sigma), N, ALPHA)
+    return log["right"].to_numpy(), log["radius"].to_numpy(), log["votes"].to_numpy() / N
 
 
-def simulated(p: Array, next_look: Next, rng: np.random.Generator) -> tuple[Array, Array]:
-    """Return successes and draws of each image at the end."""
-    s, n, going = np.zeros(len(p), np.int64), np.zeros(len(p), np.int64), np.arange(len(p))
-    while len(going):
-        total = next_look(s[going], n[going])
-        more = total > n[going]
-        going, total = going[more], total[more]
-        s[going] += rng.binomial(total - n[going], p[going])
-        n[going] = total
-    return s, n
-
-
-def betting(thresholds: Array) -> Next:
+def betting(thresholds: Array) -> NextLook:
     """Return the rule of a gambler's wealth, looked at after every draw at first and then every hundredth part.
 
     The gambler bets Krichevsky and Trofimov's estimate (s + 1/2) / (n + 1) at every draw; his wealth against ``p*`` is
@@ -91,8 +73,8 @@ def simulation() -> list[dict[str, Any]]:
         for radii in RADII:
             needed = stats.norm.cdf(np.array(radii) / float(sigma))
             rule = StoppingRule([0.5, *needed], [prediction_limit(N), *[N] * len(radii)], ALPHA, CHUNK)
-            s, n = simulated(p, rule.next_look, rng)
-            other_s, other_n = simulated(p, betting(needed), rng)
+            s, n = simulate_stopping(p, rule.next_look, rng)
+            other_s, other_n = simulate_stopping(p, betting(needed), rng)
             wald = np.max([wald_limit(p, q, ALPHA) for q in needed], axis=0)
             away = (wald <= AWAY) & (p > needed.max())
             rows.append({

@@ -4,6 +4,7 @@
 * ``sequential``: the two-sided confidence sequence of the uniform mixture, valid at any time.
 * ``one_sided``: the lower confidence sequence, tighter where only a lower bound is needed.
 * ``looks``: when a sequential test stops, and when it looks next.
+* ``simulation``: what a rule would do with draws of known probability.
 * ``votes``: choosing the class on its own draws, and the bound that carries direction and failure probability.
 * ``budget``: how the failure probability of an image is shared.
 * ``arguments``, ``search``: checks of the arguments, and root finders that return the safe end.
