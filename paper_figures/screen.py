@@ -7,7 +7,6 @@ test images; those of the tables are 0, 20, 40, …
 
 from __future__ import annotations
 
-import math
 import sys
 import warnings
 from collections.abc import Iterator
@@ -17,6 +16,7 @@ from typing import Any, Final, NamedTuple
 import pandas as pd
 
 import rs_plugin as rs
+from paper_figures.scales import of_scale, rms
 from rs_plugin.datasets import Dataset
 from rs_plugin.distributions import SmoothingDistribution
 from rs_plugin.zoo import load_card
@@ -64,29 +64,15 @@ class Pair(NamedTuple):
     noise: SmoothingDistribution
 
 
-def rms(noise: SmoothingDistribution) -> float:
-    """Return the root mean square of a coordinate, in input units."""
-    return math.sqrt(noise.second_moment(DIM))
-
-
-def of_scale(family: str, k: float, wanted: float) -> SmoothingDistribution:
-    """Return the family's member with that exponent and root mean square per coordinate; plain names where k = 0."""
-    if k == 0:
-        return rs.Laplace(wanted / math.sqrt(2.0)) if family == "l1_exponential" else rs.Gaussian(wanted)
-    scale = "b" if family == "l1_exponential" else "sigma"
-    unit = rs.parse_noise(f"{family}(k={k}, {scale}=1)")
-    return rs.parse_noise(f"{family}(k={k}, {scale}={wanted / rms(unit):.6g})")
-
-
 def pairs() -> Iterator[Pair]:
     """Yield what is tried, the trained scales of all models first."""
     for factor in FACTORS:
         for family, exponents, models in TRIED:
             for name in models:
                 model = f"cifar10_jpeg_{name}"
-                trained = rms(rs.parse_noise(load_card(card_path(model)).noise))
+                trained = rms(rs.parse_noise(load_card(card_path(model)).noise), DIM)
                 for k in exponents:
-                    yield Pair(model, family, k, factor, of_scale(family, k, round(factor * trained, 4)))
+                    yield Pair(model, family, k, factor, of_scale(family, k, round(factor * trained, 4), DIM))
 
 
 def held_out() -> Dataset:

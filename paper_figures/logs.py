@@ -1,0 +1,116 @@
+"""[Z]'s baselines in Tables 2 and 3, recomputed from certification logs that are published.
+
+``python -m paper_figures.logs``, with ``RS_DATA`` at hand, writes ``paper_figures/data/published_logs.csv``: the logs
+themselves stay where they are. They were published with Salman et al. (NeurIPS 2019), github.com/Hadisalman/
+smoothing-adversarial, MIT licence: Cohen, Rosenfeld & Kolter's four models of CIFAR-10 and three of ImageNet, and
+fourteen of Salman et al.; Gaussian noise, n0 = 100, n = 100 000, alpha = 0.001. For Laplace noise none are published.
+
+A log says what n = 100 000 draws of each image certify. Tables of this project stop early, so what the same models
+would certify so is simulated too: votes are drawn with the probabilities that the log's radii stand for.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any, Final, NamedTuple
+
+import numpy as np
+import pandas as pd
+from scipy import special
+
+from paper_figures.accuracy import BEST, CHOSEN, Held, Menu, cell
+from paper_figures.printed import CIFAR10, IMAGENET, of
+from rs_plugin.estimation import StoppingRule, exceeds
+from rs_plugin.estimation.simulation import simulate_stopping
+from rs_plugin.evaluation.evaluate import prediction_limit
+from rs_plugin.evaluation.logs import read_log
+from rs_plugin.streams import CHUNK
+
+N, ALPHA = 100_000, 1e-3
+DIM: Final = 3072  # of CIFAR-10, for Linf by way of L2
+TABLE: Final = Path(__file__).parent / "data" / "published_logs.csv"
+LOGGED, ANYTIME = "n = 100 000", "anytime, at most 100 000"
+
+
+class Logs(NamedTuple):
+    """Logs of one folder, for one table; ``step`` takes every so manieth of their images."""
+
+    table: int
+    dataset: str
+    folder: str
+    step: int
+
+
+LOGS: Final = (
+    Logs(2, CIFAR10, "cohen2019_cifar10_resnet110", 20),
+    Logs(2, IMAGENET, "cohen2019_imagenet_resnet50", 1),
+    Logs(3, CIFAR10, "salman2019_cifar10_resnet110", 20),
+)
+
+
+def compute(root: Path | str) -> pd.DataFrame:
+    """Return the baselines from the logs under ``root``, one row per table, data set, stopping, protocol and radius.
+
+    Returns:
+        Columns table, dataset, radius (input units, the table's threat model), stopping, protocol, certified, low, high
+        (percent), images, chosen (files).
+    """
+    rows: list[dict[str, Any]] = []
+    for logs in LOGS:
+        printed = of(logs.table, logs.dataset)
+        radii = np.array(printed.radii)
+        size = np.sqrt(DIM) if printed.threat == "Linf" else 1.0
+        for stopping, menu in _menus(Path(root) / logs.folder, logs.step, radii * size).items():
+            for protocol in (BEST, CHOSEN):
+                held, names = menu.by(protocol)
+                for radius, column, name in zip(radii, held.T, names, strict=True):
+                    rows.append(
+                        {
+                            "table": logs.table, "dataset": logs.dataset, "radius": radius, "stopping": stopping,
+                            "protocol": protocol, **cell(column), "chosen": name,
+                        }
+                    )  # fmt: skip
+    return pd.DataFrame(rows)
+
+
+def load() -> pd.DataFrame:
+    """Return the committed table."""
+    return pd.read_csv(TABLE, comment="#")
+
+
+def _menus(folder: Path, step: int, radii: np.ndarray[Any, Any]) -> dict[str, Menu]:
+    """Return what the models of a folder certify at L2 radii, as logged and with anytime stopping."""
+    paths = sorted(folder.glob("*.tsv"))
+    logged, anytime = [], []
+    for number, path in enumerate(paths):
+        sigma = float(path.stem.rsplit("_", 1)[1])
+        log = read_log(path, sigma, N, ALPHA).iloc[::step]
+        right = log["right"].to_numpy()[:, None]
+        logged.append(right & (log["radius"].to_numpy()[:, None] >= radii))
+        anytime.append(right & _shown(log["votes"].to_numpy() / N, radii / sigma, np.random.default_rng(number)))
+    names = tuple(path.stem for path in paths)
+    return {LOGGED: Menu(names, np.stack(logged)), ANYTIME: Menu(names, np.stack(anytime))}
+
+
+def _shown(p: np.ndarray[Any, Any], ratios: np.ndarray[Any, Any], generator: np.random.Generator) -> Held:
+    """Return what one simulated anytime run shows, shape (images, radii); ``ratios`` are radii in units of ``σ``."""
+    required = special.ndtr(ratios)
+    rule = StoppingRule([0.5, *required], [prediction_limit(N), *[N] * len(required)], ALPHA, CHUNK)
+    s, n = simulate_stopping(p, rule.next_look, generator)
+    return np.asarray(exceeds(s[:, None], n[:, None], required, ALPHA))
+
+
+def main() -> None:
+    """Write the table."""
+    if "RS_DATA" not in os.environ:
+        raise SystemExit("RS_DATA is not set: the folder that holds certification_logs/")
+    frame = compute(Path(os.environ["RS_DATA"]) / "certification_logs")
+    TABLE.parent.mkdir(exist_ok=True)
+    source = "the logs of github.com/Hadisalman/smoothing-adversarial (Salman et al., NeurIPS 2019), MIT licence"
+    head = f"# Written by `python -m paper_figures.logs` from {source}\n"
+    TABLE.write_text(head + frame.to_csv(index=False, float_format="%.6g", lineterminator="\n"))
+
+
+if __name__ == "__main__":
+    main()

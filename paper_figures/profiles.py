@@ -1,0 +1,181 @@
+"""Which models are tried under which noises, on which images, with how many draws.
+
+``RS_PROFILE`` names the profile. ``cpu``, the default, is what the committed votes are of: the bundled ResNet-20s on
+every 20th test image of CIFAR-10 (JPEG). ``paper`` is for a GPU with the original data: CIFAR-10 itself, and ImageNet,
+with the checkpoints that Cohen et al. published, unpacked under ``RS_DATA/checkpoints``; its votes are counted on first
+use and kept beside the others.
+
+A menu lists, for one table and data set, what its rows choose from:
+
+* ``trained``: the baseline's noise at the scale of the training, as [Z] takes it;
+* ``retuned``: the baseline's noise at the scales at which the family is tried;
+* ``family``: the family of [Z], ``k > 0``, at the same root mean squares per coordinate.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, Literal, NamedTuple
+
+import rs_plugin as rs
+from paper_figures.printed import CIFAR10, IMAGENET, of
+from paper_figures.scales import of_scale, rms
+from rs_plugin.errors import UnknownNameError
+from rs_plugin.zoo import load_card
+from rs_plugin.zoo.models import card_path
+
+Role = Literal["trained", "retuned", "family"]
+
+DATA: Final = Path(__file__).parent / "data"
+FAMILIES: Final[Mapping[int, str]] = {1: "l1_exponential", 2: "l2_exponential", 3: "mixed_norm"}
+DIMS: Final[Mapping[str, int]] = {CIFAR10: 3 * 32 * 32, IMAGENET: 3 * 224 * 224}
+
+
+class Candidate(NamedTuple):
+    """A network under a noise, and what it stands for."""
+
+    role: Role
+    model: str
+    noise: str
+
+
+class Scale(NamedTuple):
+    """A model, the root mean square per coordinate of its training, and the factors of it that are tried."""
+
+    model: str
+    trained: float
+    factors: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class Profile:
+    """How the tables are made.
+
+    Attributes:
+        name: as ``RS_PROFILE`` gives it.
+        sets: registered data set and subset by the name that is printed.
+        menus: candidates by table and data set.
+        normalisation: of the checkpoints among the models; None where all are of the zoo.
+        votes: where the votes are kept.
+        device: where the networks run.
+        compiled: whether they are compiled.
+        n: the most draws of an image.
+        n0: draws that choose the class.
+        alpha: failure probability per image.
+        precision: of the networks.
+    """
+
+    name: str
+    sets: Mapping[str, tuple[str, str]]
+    menus: Mapping[tuple[int, str], tuple[Candidate, ...]]
+    votes: Path
+    device: str = "cpu"
+    normalisation: str | None = None
+    compiled: bool = True
+    n: int = 100_000
+    n0: int = 100
+    alpha: float = 1e-3
+    precision: str = "bfloat16"
+
+    def radii(self, dataset: str, model: str, noise: str) -> tuple[str, tuple[float, ...]]:
+        """Return the threat model and radii whose decisions stop the draws: of all tables that the pair is in.
+
+        Linf radii of a Gaussian are those of L2, times ``√d``: spherical noise needs as much for either.
+        """
+        wanted: dict[str, set[float]] = {}
+        for (table, name), menu in self.menus.items():
+            if name == dataset and any((c.model, c.noise) == (model, noise) for c in menu):
+                printed = of(table, dataset)
+                wanted.setdefault(printed.threat, set()).update(printed.radii)
+        if set(wanted) == {"L2", "Linf"}:
+            wanted = {"L2": wanted["L2"] | {radius * DIMS[dataset] ** 0.5 for radius in wanted["Linf"]}}
+        ((threat, radii),) = wanted.items()
+        return threat, tuple(sorted(radii))
+
+    def pairs(self) -> list[tuple[str, str, str]]:
+        """Return every data set, model and noise whose votes are needed, each once."""
+        return list(
+            dict.fromkeys((name, c.model, c.noise) for (_, name), menu in self.menus.items() for c in menu)
+        )
+
+
+def candidates(table: int, dataset: str, scales: Sequence[Scale], ks: Sequence[float]) -> tuple[Candidate, ...]:
+    """Return a menu: at every scale the baseline's noise, and the family's with every ``k``."""
+    dim, found = DIMS[dataset], []
+    for model, trained, factors in scales:
+        for factor in factors:
+            role: Role = "trained" if factor == 1.0 else "retuned"
+            wanted = round(factor * trained, 4)
+            found.append(Candidate(role, model, str(of_scale(FAMILIES[table], 0, wanted, dim))))
+            found += [Candidate("family", model, str(of_scale(FAMILIES[table], k, wanted, dim))) for k in ks]
+    return tuple(found)
+
+
+def bundled(name: str, *factors: float) -> Scale:
+    """Return the scales of a bundled CIFAR-10 (JPEG) model."""
+    model = f"cifar10_jpeg_{name}"
+    trained = rms(rs.parse_noise(load_card(card_path(model)).noise), DIMS[CIFAR10])
+    return Scale(model, trained, factors or (1.0,))
+
+
+def cpu() -> Profile:
+    """Return the profile of the committed votes."""
+    gaussian = [bundled(f"gaussian_{sigma}", 1.0, 1.19) for sigma in ("0.12", "0.25", "0.5", "1")]
+    return Profile(
+        name="cpu",
+        sets={CIFAR10: ("cifar10_jpeg", "every_20th")},
+        menus={
+            (1, CIFAR10): candidates(
+                1, CIFAR10, [bundled("laplace_0.25", 1.0, 1.19), bundled("laplace_0.5", 1.0, 1.19)], (500,)
+            ),
+            (2, CIFAR10): candidates(2, CIFAR10, gaussian, (500,)),
+            (3, CIFAR10): candidates(3, CIFAR10, [bundled("gaussian_0.25_adv", 1.0, 0.84)], (25,)),
+        },
+        votes=DATA / "votes.csv.gz",
+    )
+
+
+def paper() -> Profile:
+    """Return the profile of the original data and published models, for a GPU."""
+    root = Path(os.environ.get("RS_DATA", "")) / "checkpoints" / "models"
+    factors = (1.0, 0.84, 1.19)
+
+    def published(folder: str, *sigmas: str) -> list[Scale]:
+        return [
+            Scale(str(root / folder / f"noise_{sigma}" / "checkpoint.pth.tar"), float(sigma), factors)
+            for sigma in sigmas
+        ]
+
+    cifar = published("cifar10/resnet110", "0.12", "0.25", "0.50", "1.00")
+    return Profile(
+        name="paper",
+        sets={CIFAR10: ("cifar10", "every_20th"), IMAGENET: ("imagenet", "every_100th")},
+        menus={
+            (1, CIFAR10): candidates(1, CIFAR10, cifar, (500,)),
+            (2, CIFAR10): candidates(2, CIFAR10, cifar, (500, 1500)),
+            (3, CIFAR10): candidates(3, CIFAR10, cifar, (25, 100)),
+            (1, IMAGENET): candidates(1, IMAGENET, published("imagenet/resnet50", "0.25", "0.50", "1.00"), (25_000,)),
+            (2, IMAGENET): candidates(2, IMAGENET, published("imagenet/resnet50", "0.25", "0.50", "1.00"), (25_000,)),
+        },
+        votes=DATA / "votes_paper.csv.gz",
+        device="cuda",
+        normalisation="mean_std",
+    )
+
+
+PROFILES: Final = {"cpu": cpu, "paper": paper}
+
+
+def profile() -> Profile:
+    """Return the profile that ``RS_PROFILE`` names.
+
+    Raises:
+        UnknownNameError: there is no such profile.
+    """
+    name = os.environ.get("RS_PROFILE", "cpu")
+    if name not in PROFILES:
+        raise UnknownNameError(f"RS_PROFILE = {name!r} is unknown; known: {', '.join(PROFILES)}")
+    return PROFILES[name]()
