@@ -3,9 +3,27 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
+from typing import Any, Final
 
 import rs_plugin as rs
 from rs_plugin.distributions import SmoothingDistribution
+
+FAMILIES: Final[Mapping[str, type[Any]]] = {
+    "l1_exponential": rs.L1Exponential, "l2_exponential": rs.L2Exponential, "mixed_norm": rs.MixedNorm,
+}  # fmt: skip
+
+
+def family_of(noise: SmoothingDistribution) -> tuple[str, float]:
+    """Return the name of a noise's family and its exponent ``k``.
+
+    Raises:
+        TypeError: the noise is of none of the three families.
+    """
+    for name, kind in FAMILIES.items():
+        if isinstance(noise, kind):
+            return name, noise.k
+    raise TypeError(f"{noise} is of none of the families {', '.join(FAMILIES)}")
 
 
 def rms(noise: SmoothingDistribution, dim: int) -> float:

@@ -82,7 +82,10 @@ def held_out() -> Dataset:
 
 
 def count(pair: Pair, data: Dataset) -> pd.DataFrame:
-    """Return a row per image: its number, label, and how many of ``N`` draws fell into which class was chosen."""
+    """Return a row per image: its number and label, and the class chosen on ``N0`` draws of its own.
+
+    Of ``N`` other draws, votes fell into that class and label_votes into the label's.
+    """
     model = rs.SmoothedClassifier(rs.load_base(pair.model), pair.noise, data.num_classes, precision="bfloat16")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", rs.UncertifiableRadiusWarning)
@@ -93,6 +96,7 @@ def count(pair: Pair, data: Dataset) -> pd.DataFrame:
             "label": image.label,
             "selected": int(image.selection.argmax()),
             "votes": int(image.counts[image.selection.argmax()]),
+            "label_votes": int(image.counts[image.label]),
         }
         for image in run._votes
     ]
@@ -101,6 +105,11 @@ def count(pair: Pair, data: Dataset) -> pd.DataFrame:
         frame.insert(0, name, value)
     frame.insert(0, "model", pair.model)
     return frame
+
+
+def load() -> pd.DataFrame:
+    """Return the committed table: model, family, k, factor, noise, index, label, selected, votes, label_votes."""
+    return pd.read_csv(TABLE)
 
 
 def main() -> None:
@@ -112,7 +121,8 @@ def main() -> None:
         frames.append(count(pair, data))
         right = (frames[-1]["selected"] == frames[-1]["label"]).mean()
         print(f"{number} {pair.model} {pair.noise}: {100 * right:.1f} % right", file=sys.stderr, flush=True)
-    pd.concat(frames).to_csv(TABLE, index=False)
+    compression = {"method": "gzip", "mtime": 0}  # the same bytes for the same votes
+    pd.concat(frames).to_csv(TABLE, index=False, compression=compression, lineterminator="\n")
 
 
 if __name__ == "__main__":

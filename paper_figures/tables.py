@@ -27,7 +27,7 @@ from paper_figures import logs, printed
 from paper_figures.accuracy import PROTOCOLS, Held, Menu, cell
 from paper_figures.drawing import TEXT_WIDTH, lines, styled
 from paper_figures.profiles import DIMS, Candidate, Profile, profile
-from paper_figures.scales import of_scale, rms
+from paper_figures.scales import family_of, of_scale, rms
 from paper_figures.votes import load
 from rs_plugin.distributions import SmoothingDistribution
 from rs_plugin.estimation import AlphaBudget, exceeds
@@ -104,8 +104,9 @@ def certified(
     if deterministic:
         required = rs.certificate(noise, threat, dim).required_probability(radii)
     else:
-        unit, per_unit = _dual(type(noise).__name__, noise.k, threat, dim, budget.certificate)  # type: ignore[attr-defined]
-        required = per_unit.required_probability(radii * (rms(unit, dim) / rms(noise, dim) * (1.0 + 1e-12)))
+        unit, of_unit = _dual(*family_of(noise), threat, dim, budget.certificate)
+        size = rms(noise, dim) / rms(unit, dim)
+        required = of_unit.required_probability(radii / size * (1.0 + 1e-12))  # no rounding makes a radius smaller
     counts = votes[["votes", "draws"]].to_numpy()
     shown = exceeds(counts[:, :1], counts[:, 1:], required, budget.votes)
     return np.asarray(shown & (votes["selected"] == votes["label"]).to_numpy()[:, None])
@@ -170,10 +171,7 @@ def _of_part(part: printed.Printed, chosen: Profile, votes: pd.DataFrame) -> Ite
     """Yield the rows of one data set of a table, in their order."""
     nothing = {"low": np.nan, "high": np.nan, "images": 0, "chosen": "", "note": ""}
     common = {"table": part.table, "dataset": part.dataset, "threat": part.threat}
-    places = [
-        {**common, "radius": radius / part.unit, "shown": f"{radius:g}" + ("/255" if part.unit == 255.0 else "")}
-        for radius in part.radii
-    ]
+    places = [{**common, "radius": r, "shown": text} for r, text in zip(part.radii, part.shown, strict=True)]
     for name, values in ((PAPER_BASELINE, part.baseline), (PAPER_FAMILY, part.family)):
         for place, value in zip(places, values, strict=True):
             note = "unreadable in print" if np.isnan(value) else ""
@@ -217,9 +215,8 @@ def _held(
 
 
 @lru_cache(maxsize=16)
-def _dual(kind: str, k: float, threat: str, dim: int, share: float) -> tuple[SmoothingDistribution, rs.Certificate]:
+def _dual(family: str, k: float, threat: str, dim: int, share: float) -> tuple[SmoothingDistribution, rs.Certificate]:
     """Return a family's member of one size and its dual certificate, which serves all sizes: lengths scale."""
-    family = {"L1Exponential": "l1_exponential", "L2Exponential": "l2_exponential", "MixedNorm": "mixed_norm"}[kind]
     unit = of_scale(family, k, 1.0, dim)
     generator = torch.Generator().manual_seed(SEED)
     return unit, rs.certificate(unit, threat, dim, "dual", alpha=share, generator=generator)

@@ -1,0 +1,77 @@
+import csv
+import os
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import stats
+
+from paper_figures import logs, printed
+from paper_figures.accuracy import BEST, CHOSEN
+
+ROOT = Path(os.environ.get("RS_DATA", "nowhere")) / "certification_logs"
+needs_logs = pytest.mark.skipif(not ROOT.is_dir(), reason="RS_DATA is not set, or has no certification_logs/")
+
+
+def counted(folder: Path, radii, step: int) -> list[float]:
+    """Best over the files at each radius, in percent, by nothing but the columns of the files."""
+    best = [0.0] * len(radii)
+    for path in folder.glob("*.tsv"):
+        with path.open() as file:
+            rows = list(csv.DictReader(file, delimiter="\t"))[::step]
+        for i, radius in enumerate(radii):
+            right = sum(row["correct"] == "1" and float(row["radius"]) >= radius for row in rows)
+            best[i] = max(best[i], 100.0 * right / len(rows))
+    return best
+
+
+@needs_logs
+def test_the_committed_table_is_what_the_logs_give():
+    fresh, known = logs.compute(ROOT), logs.load()
+    keys = ["table", "dataset", "radius", "stopping", "protocol"]
+    columns = ["certified", "low", "high"]
+    pd.testing.assert_frame_equal(fresh[[*keys, "chosen"]], known[[*keys, "chosen"]], rtol=1e-5)  # 6 digits are kept
+    pd.testing.assert_frame_equal(fresh[columns], known[columns], rtol=1e-5, check_dtype=False)
+
+
+@needs_logs
+@pytest.mark.parametrize("entry", logs.LOGS)
+def test_what_is_logged_is_counted(entry):
+    part = printed.of(entry.table, entry.dataset)
+    size = np.sqrt(3072) if part.threat == "Linf" else 1.0
+    known = logs.load()
+    row = known[
+        (known["table"] == entry.table) & (known["dataset"] == entry.dataset)
+        & (known["stopping"] == logs.LOGGED) & (known["protocol"] == BEST)
+    ]  # fmt: skip
+    found = counted(ROOT / entry.folder, np.array(part.radii) * size, entry.step)
+    assert row["certified"].tolist() == pytest.approx(found)
+
+
+def test_stopping_early_costs_little_and_choosing_elsewhere_is_no_better():
+    wide = logs.load().pivot(index=["table", "dataset", "radius"], columns=["stopping", "protocol"], values="certified")
+    loss = wide[logs.LOGGED, BEST] - wide[logs.ANYTIME, BEST]
+    assert loss.max() <= 1.0  # points: bounds of a sequence are wider, and simulated votes scatter
+    for stopping in (logs.LOGGED, logs.ANYTIME):
+        assert (wide[stopping, BEST] >= wide[stopping, CHOSEN]).all()
+
+
+def test_logs_of_known_probabilities_certify_what_they_should(tmp_path):
+    """Two made-up models: one certifies every image at 0.5, the other none; the anytime run finds the same."""
+    for entry in logs.LOGS:
+        folder = tmp_path / entry.folder
+        folder.mkdir()
+        strong, weak = 0.9997, 0.55
+        for sigma, p in (("0.25", weak), ("1.00", strong)):
+            lines = ["idx\tlabel\tpredict\tradius\tcorrect\ttime"]
+            radius = float(sigma) * stats.norm.ppf(stats.beta.ppf(1e-3, p * 100_000, (1 - p) * 100_000 + 1))
+            lines += [f"{i}\t3\t3\t{radius:.6f}\t1\t0:00:01" for i in range(60)]
+            (folder / f"noise_{sigma}.tsv").write_text("\n".join(lines) + "\n")
+    frame = logs.compute(tmp_path)
+    # The strong one reaches 3 and is below what 3.5 requires, 0.99977; every 20th of 60 images are three.
+    reached = frame["radius"] <= 3.0
+    assert (frame.loc[reached, "certified"] == 100.0).all()
+    assert (frame.loc[~reached, "certified"] == 0.0).all()
+    assert set(frame["images"]) == {3, 60}
+    assert set(frame.loc[reached, "chosen"]) == {"noise_1.00"}

@@ -1,0 +1,114 @@
+import math
+
+import numpy as np
+import pytest
+from scipy import stats
+
+import rs_plugin as rs
+from paper_figures import table1, table2, table3, tables
+from paper_figures.accuracy import BEST, CHOSEN
+from paper_figures.printed import CIFAR10, IMAGENET
+from tests.paper_figures import made_up
+from tests.paper_figures.seeing import assert_legible
+
+TABLES = {1: table1, 2: table2, 3: table3}
+ALL_SURE = {"trained": made_up.IMAGES, "retuned": made_up.IMAGES, "family": made_up.IMAGES}
+LARGEST = 0.9998  # unanimous 100 000 draws show this much and more: the sequence's lower end is near 1 - 1.9e-4
+
+
+@pytest.fixture(scope="module")
+def frames():
+    chosen = made_up.profile()
+    votes = made_up.votes(chosen, {"trained": 10, "retuned": 20, "family": 30})
+    return {number: module.compute(chosen, votes) for number, module in TABLES.items()}
+
+
+@pytest.mark.parametrize("number", [1, 2, 3])
+def test_rows_are_complete_and_each_has_its_protocol(frames, number):
+    frame = frames[number]
+    per_row = frame.groupby(["dataset", "row", "protocol"]).size()
+    radii = {CIFAR10: 6 if number == 3 else 9, IMAGENET: 7}
+    assert all(count == radii[dataset] for (dataset, *_), count in per_row.items())
+    expected = {tables.PAPER_BASELINE, tables.PAPER_FAMILY, *(row.name for row in tables.ROWS)}
+    assert expected <= set(frame["row"])
+    assert any(name.startswith("published logs") for name in frame["row"]) == (number != 1)
+
+
+@pytest.mark.parametrize(("number", "radius"), [(1, 0.25), (2, 0.25), (3, 2 / 255)])
+def test_sure_images_are_certified_at_a_small_radius(frames, number, radius):
+    frame = frames[number]
+    first = frame[(frame["dataset"] == CIFAR10) & np.isclose(frame["radius"], radius)]
+    by_row = first.set_index(["row", "protocol"])["certified"]
+    for protocol in (BEST, CHOSEN):
+        assert by_row[tables.BASELINE.name, protocol] == 100.0 * 10 / made_up.IMAGES
+        assert by_row[tables.RETUNED.name, protocol] == 100.0 * 20 / made_up.IMAGES
+        assert by_row[tables.FAMILY.name, protocol] == 100.0 * 30 / made_up.IMAGES
+        assert by_row[tables.FAMILY_DUAL.name, protocol] == 100.0 * 30 / made_up.IMAGES
+
+
+def test_gaussian_radii_are_where_the_normal_law_puts_them():
+    """Table 2's baseline: sure images are certified while Phi(r / sigma) stays below what their votes show."""
+    chosen = made_up.profile()
+    frame = table2.compute(chosen, made_up.votes(chosen, ALL_SURE))
+    row = frame[(frame["row"] == tables.BASELINE.name) & (frame["protocol"] == BEST) & (frame["dataset"] == CIFAR10)]
+    required = stats.norm.cdf(row["radius"] / 1.0)  # the larger of the two scales reaches farther
+    assert (row["certified"] == np.where(required < LARGEST, 100.0, 0.0)).all()
+    small = tables.certified(
+        made_up.votes(chosen, ALL_SURE).query("model == 'small' and noise == 'gaussian(sigma=0.25)'"),
+        rs.Gaussian(0.25), "L2", np.array([0.25, 0.5, 0.75, 1.0]), tables.EXACT, 3072, 1e-3,
+    )  # fmt: skip
+    assert small.all(axis=0).tolist() == [True, True, True, False]
+
+
+def test_wrong_images_are_never_certified():
+    chosen = made_up.profile()
+    votes = made_up.wrong(made_up.votes(chosen, ALL_SURE), 5)
+    frame = table2.compute(chosen, votes)
+    ours = frame[frame["row"].str.startswith("our models") & (frame["dataset"] == CIFAR10)]
+    assert ours["certified"].max() == 100.0 * (made_up.IMAGES - 5) / made_up.IMAGES
+
+
+@pytest.mark.parametrize("number", [1, 2, 3])
+def test_the_dual_never_certifies_more_than_the_exact_certificate(number):
+    chosen = made_up.profile()
+    frame = TABLES[number].compute(chosen, made_up.votes(chosen, ALL_SURE))
+    wide = frame[frame["dataset"] == CIFAR10].pivot(
+        index=["radius", "protocol"], columns="row", values="certified"
+    )  # fmt: skip
+    both = wide[[tables.FAMILY_DUAL.name, tables.FAMILY.name]].dropna()
+    assert len(both) > 0
+    assert (both[tables.FAMILY_DUAL.name] <= both[tables.FAMILY.name]).all()
+
+
+def test_cells_that_were_not_computed_say_so(frames):
+    for number in (1, 2):
+        frame = frames[number]
+        ours = frame[(frame["dataset"] == IMAGENET) & frame["row"].str.startswith("our models")]
+        assert ours["certified"].isna().all()
+        assert set(ours["note"]) == {tables.NOT_COMPUTED}
+        shown = tables.wide(frame, IMAGENET)
+        assert (shown.loc[tables.FAMILY.name] == tables.NOT_COMPUTED).all().all()
+
+
+def test_missing_votes_are_named_with_the_remedy():
+    chosen = made_up.profile()
+    votes = made_up.votes(chosen, ALL_SURE)
+    with pytest.raises(rs.InputError, match=r"no votes of large under mixed_norm.*paper_figures\.votes"):
+        table3.compute(chosen, votes[votes["noise"].str.startswith("gaussian")])
+
+
+def test_the_printed_rows_are_the_papers(frames):
+    shown = tables.wide(frames[3])
+    assert shown.loc[(tables.PAPER_FAMILY, "as printed")].tolist() == ["60", "47", "38", "32", "23", "17"]
+    assert math.isnan(frames[3].query("row == @tables.PAPER_FAMILY")["low"].iloc[0])
+
+
+def test_intervals_are_shown_on_demand(frames):
+    shown = tables.wide(frames[2], intervals=True)
+    text = shown.loc[(tables.BASELINE.name, CHOSEN)].iloc[0]
+    assert text.startswith("25.0 [")
+
+
+@pytest.mark.parametrize("number", [1, 2, 3])
+def test_the_picture_is_legible(frames, number):
+    assert_legible(TABLES[number].draw(frames[number]))
