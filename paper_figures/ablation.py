@@ -12,6 +12,7 @@ The first two are of the screened images, which no table uses: 200 draws each, e
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from typing import Any, Final
 
 import numpy as np
@@ -44,22 +45,36 @@ def exponent(frame: pd.DataFrame | None = None) -> pd.DataFrame:
         radius at which the baseline requires 90 %), images.
     """
     frame = screen.load() if frame is None else frame
+    plain = {_key(name, baseline): group for name, baseline, group in _groups(frame[frame["k"] == 0])}
     rows = []
-    for (family, model, factor), group in frame.groupby(["family", "model", "factor"], sort=False):
-        parts = {k: part.set_index("index")["label_votes"] / screen.N for k, part in group.groupby("k", sort=False)}
-        for k, shares in parts.items():
-            if k == 0:
-                continue
-            noise = group.loc[group["k"] == k, "noise"].iloc[0]
-            baseline = group.loc[group["k"] == 0, "noise"].iloc[0]
-            rows.append(
-                {
-                    "family": family, "model": model, "factor": factor, "k": k,
-                    "probability": 100.0 * parts[0].mean(), **_paired_mean(shares - parts[0]),
-                    "required": 100.0 * required_at_same_radius(noise, baseline, THREATS[str(family)]),
-                }
-            )  # fmt: skip
+    for name, noise, group in _groups(frame[frame["k"] > 0]):
+        family, model, factor, k = name
+        baseline = "laplace" if family == "l1_exponential" else "gaussian"
+        known = plain[baseline, model, factor]
+        rows.append(
+            {
+                "family": family, "model": model, "factor": factor, "k": k,
+                "probability": 100.0 * _shares(known).mean(), **_paired_mean(_shares(group) - _shares(known)),
+                "required": 100.0 * required_at_same_radius(noise, known["noise"].iloc[0], THREATS[family]),
+            }
+        )  # fmt: skip
     return pd.DataFrame(rows)
+
+
+def _groups(frame: pd.DataFrame) -> Iterator[tuple[tuple[Any, ...], str, pd.DataFrame]]:
+    """Yield family, model, factor and exponent, the noise, and the rows of each pair that was screened."""
+    for name, group in frame.groupby(["family", "model", "factor", "k"], sort=False):
+        yield tuple(name), str(group["noise"].iloc[0]), group
+
+
+def _key(name: tuple[Any, ...], noise: str) -> tuple[str, str, float]:
+    """Return the name of a plain noise, the model and the factor."""
+    return noise.split("(")[0], name[1], name[2]
+
+
+def _shares(group: pd.DataFrame) -> pd.Series[float]:
+    """Return the share of draws that fell into the label's class, by the images' numbers."""
+    return group.set_index("index")["label_votes"] / screen.N
 
 
 def scale(frame: pd.DataFrame | None = None) -> pd.DataFrame:

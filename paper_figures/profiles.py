@@ -43,11 +43,15 @@ class Candidate(NamedTuple):
 
 
 class Scale(NamedTuple):
-    """A model, the root mean square per coordinate of its training, and the factors of it that are tried."""
+    """A model, the root mean square per coordinate of its training, and the factors of it that are tried.
+
+    ``plain`` says whether it was trained under the baseline's noise: only then the factor 1 is the paper's baseline.
+    """
 
     model: str
     trained: float
     factors: tuple[float, ...]
+    plain: bool = True
 
 
 @dataclass(frozen=True)
@@ -105,9 +109,9 @@ class Profile:
 def candidates(table: int, dataset: str, scales: Sequence[Scale], ks: Sequence[float]) -> tuple[Candidate, ...]:
     """Return a menu: at every scale the baseline's noise, and the family's with every ``k``."""
     dim, found = DIMS[dataset], []
-    for model, trained, factors in scales:
+    for model, trained, factors, plain in scales:
         for factor in factors:
-            role: Role = "trained" if factor == 1.0 else "retuned"
+            role: Role = "trained" if plain and factor == 1.0 else "retuned"
             wanted = round(factor * trained, 4)
             found.append(Candidate(role, model, str(of_scale(FAMILIES[table], 0, wanted, dim))))
             found += [Candidate("family", model, str(of_scale(FAMILIES[table], k, wanted, dim))) for k in ks]
@@ -115,24 +119,29 @@ def candidates(table: int, dataset: str, scales: Sequence[Scale], ks: Sequence[f
 
 
 def bundled(name: str, *factors: float) -> Scale:
-    """Return the scales of a bundled CIFAR-10 (JPEG) model."""
+    """Return the scales of a bundled CIFAR-10 (JPEG) model: that of its training, and these multiples of it."""
     model = f"cifar10_jpeg_{name}"
-    trained = rms(rs.parse_noise(load_card(card_path(model)).noise), DIMS[CIFAR10])
-    return Scale(model, trained, factors or (1.0,))
+    noise = rs.parse_noise(load_card(card_path(model)).noise)
+    plain = isinstance(noise, rs.Gaussian | rs.Laplace)
+    return Scale(model, rms(noise, DIMS[CIFAR10]), (1.0, *factors), plain)
 
 
 def cpu() -> Profile:
-    """Return the profile of the committed votes."""
-    gaussian = [bundled(f"gaussian_{sigma}", 1.0, 1.19) for sigma in ("0.12", "0.25", "0.5", "1")]
+    """Return the profile of the committed votes; its scales are those that did best among the screened ones."""
+    laplace = [bundled("laplace_0.25", 0.84), bundled("laplace_0.5", 0.84)]
+    gaussian = [bundled("gaussian_0.25", 0.84), bundled("gaussian_0.5", 0.84), bundled("gaussian_1")]
+    linf = [
+        bundled("gaussian_0.25_adv", 0.84), bundled("gaussian_0.25"), bundled("gaussian_0.5"), bundled("gaussian_1"),
+        bundled("mixednorm_0.25"),
+    ]  # fmt: skip
+    small = candidates(2, CIFAR10, [bundled("gaussian_0.12")], ())  # reaches no radius but 0.25
     return Profile(
         name="cpu",
         sets={CIFAR10: ("cifar10_jpeg", "every_20th")},
         menus={
-            (1, CIFAR10): candidates(
-                1, CIFAR10, [bundled("laplace_0.25", 1.0, 1.19), bundled("laplace_0.5", 1.0, 1.19)], (500,)
-            ),
-            (2, CIFAR10): candidates(2, CIFAR10, gaussian, (500,)),
-            (3, CIFAR10): candidates(3, CIFAR10, [bundled("gaussian_0.25_adv", 1.0, 0.84)], (25,)),
+            (3, CIFAR10): candidates(3, CIFAR10, linf, (25,)),
+            (2, CIFAR10): candidates(2, CIFAR10, gaussian, (500,)) + small,
+            (1, CIFAR10): candidates(1, CIFAR10, laplace, (500,)),
         },
         votes=DATA / "votes.csv.gz",
     )
