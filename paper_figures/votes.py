@@ -53,8 +53,8 @@ def count(
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", rs.UncertifiableRadiusWarning)  # a small noise reaches no large radius
         run = rs.evaluate(
-            classifier, registered if data is None else data, threat, radii, "anytime", chosen.n0, chosen.n,
-            chosen.alpha, subset=subset if data is None else None, store=store, device=chosen.device,
+            classifier, registered if data is None else data, threat, radii, "anytime", chosen.n0,
+            chosen.more.get(model, chosen.n), chosen.alpha, subset=subset if data is None else None, store=store, device=chosen.device,
             progress=lambda done, total: print(f"\r{done} of {total}", end="", file=sys.stderr),
         )  # fmt: skip
     rows = [

@@ -1,0 +1,88 @@
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import stats
+
+import rs_plugin as rs
+from paper_figures import ablation, screen, table2, tables
+from paper_figures.accuracy import BEST, CHOSEN
+from paper_figures.printed import CIFAR10
+from paper_figures.scales import of_scale
+from tests.paper_figures import made_up
+
+
+def screened(family, noises, label_votes):
+    """Rows as the screening writes them: a model at two factors, ``label_votes`` by (factor, k)."""
+    rows = []
+    for (factor, k), counts in label_votes.items():
+        name = family if k else {"l1_exponential": "l1_exponential"}.get(family, "l2_exponential")
+        for i, count in enumerate(counts):
+            rows.append(("m", name, k, factor, noises[factor, k], 40 * i + 10, 3, 3, count, count))
+    columns = ["model", "family", "k", "factor", "noise", "index", "label", "selected", "votes", "label_votes"]
+    return pd.DataFrame(rows, columns=columns)
+
+
+def test_a_change_of_probability_is_found_with_its_interval():
+    generator = np.random.default_rng(0)
+    before, after = (generator.binomial(screen.N, p, 250) for p in (0.7, 0.75))
+    noises = {(1.0, k): str(of_scale("mixed_norm", k, 0.25, 3072)) for k in (0, 25)}
+    frame = screened("mixed_norm", noises, {(1.0, 0): before, (1.0, 25): after})
+    row = ablation.exponent(frame).iloc[0]
+    test = stats.ttest_rel(after / screen.N, before / screen.N).confidence_interval(0.95)
+    assert row["change"] == pytest.approx(100 * np.mean(after - before) / screen.N)
+    assert row["low"] == pytest.approx(100 * test.low, abs=0.02)  # normal quantiles for those of 249 degrees
+    assert row["high"] == pytest.approx(100 * test.high, abs=0.02)
+    assert row["low"] < 5.0 < row["high"]
+
+
+@pytest.mark.parametrize(("family", "k", "more"), [("l2_exponential", 500, 1e-4), ("l1_exponential", 500, 1e-4)])
+def test_the_exponent_hardly_changes_what_a_radius_requires(family, k, more):
+    """At one second moment, k = 500 of 3072: less than 5e-5 by the design's quadrature, 1e-4 to be safe."""
+    noises = {(1.0, j): str(of_scale(family, j, 0.25, 3072)) for j in (0, k)}
+    frame = screened(family, noises, {(1.0, 0): [100, 100], (1.0, k): [100, 90]})
+    row = ablation.exponent(frame).iloc[0]
+    assert abs(row["required"] - 90.0) < 100 * more
+
+
+def test_the_mixed_norm_requires_more_at_one_second_moment():
+    noises = {(1.0, k): str(of_scale("mixed_norm", k, 0.25, 3072)) for k in (0, 250)}
+    frame = screened("mixed_norm", noises, {(1.0, 0): [100, 100], (1.0, 250): [100, 90]})
+    assert ablation.exponent(frame)["required"].iloc[0] > 95.0
+
+
+def test_scales_are_compared_with_that_of_the_training():
+    noises = {(factor, 0): str(rs.Gaussian(0.25 * factor)) for factor in (1.0, 2.0)}
+    frame = screened("l2_exponential", noises, {(1.0, 0): [190, 180, 100], (2.0, 0): [180, 170, 90]})
+    rows = ablation.scale(frame).set_index("factor")
+    assert rows.loc[1.0, "change"] == 0.0
+    assert rows.loc[2.0, "change"] == pytest.approx(-5.0)
+    # Phi(0.25 / 0.25) = 0.841: two of three images at factor 1; Phi(0.25 / 0.5) = 0.691: two of three at factor 2.
+    assert rows["0.25"].tolist() == pytest.approx([200 / 3, 200 / 3])
+    # Phi(0.5 / 0.25) = 0.977: none; Phi(0.5 / 0.5) = 0.841: two.
+    assert rows["0.5"].tolist() == pytest.approx([0.0, 200 / 3])
+
+
+def test_the_dual_costs_something_and_never_gains():
+    chosen = made_up.profile()
+    frame = ablation.certificate(2, chosen, made_up.votes(chosen, {"family": made_up.IMAGES}))
+    assert (frame["gain"] >= 0.0).all()
+    assert set(frame["dataset"]) == {CIFAR10}
+
+
+def test_selection_is_best_less_chosen():
+    rows = [
+        {"dataset": "d", "row": "r", "radius": radius, "protocol": protocol, "certified": value}
+        for radius, best, other in ((1.0, 50.0, 48.0), (2.0, 40.0, 40.0))
+        for protocol, value in ((BEST, best), (CHOSEN, other), ("as printed", 1.0))
+    ]
+    found = ablation.selection(pd.DataFrame(rows)).iloc[0]
+    assert found["mean"] == 1.0
+    assert found["max"] == 2.0
+
+
+def test_selection_of_a_table():
+    chosen = made_up.profile()
+    frame = table2.compute(chosen, made_up.votes(chosen, {"trained": 10}))
+    found = ablation.selection(frame)
+    assert tables.BASELINE.name in set(found["row"])
+    assert (found["max"] >= 0.0).all()

@@ -1,0 +1,110 @@
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from PIL import Image
+from torch import nn
+
+import rs_plugin as rs
+from paper_figures import figure4, profiles, table1, table2, tables, votes
+from paper_figures.accuracy import BEST
+from paper_figures.printed import CIFAR10, IMAGENET
+from tests.paper_figures import made_up
+
+
+class Brightness(nn.Module):
+    """Class 1 of a thousand where an image is bright on average, class 0 where it is dark."""
+
+    def forward(self, x):
+        mean = x.flatten(1).double().mean(1, keepdim=True).float()
+        rest = torch.full((len(x), 998), -10.0)
+        return torch.cat([0.5 - mean, mean - 0.5, rest], dim=1)
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """Made-up images of ImageNet's size, in its layout: two dark ones of the first class, two bright of the second."""
+    for number in range(1000):
+        (tmp_path / "val" / f"n{number:08d}").mkdir(parents=True)
+    generator = np.random.default_rng(0)
+    for label, level in ((0, 100), (1, 155)):
+        for i in range(2):
+            pixels = generator.integers(level - 20, level + 20, (224, 224, 3)).astype(np.uint8)
+            Image.fromarray(pixels).save(tmp_path / "val" / f"n{label:08d}" / f"{i}.png")
+    return tmp_path
+
+
+def test_imagenet_goes_the_same_way_on_made_up_images(folder, monkeypatch):
+    """Four images of 3 x 224 x 224 through votes and tables; every other cell says that it was not computed."""
+    scale = profiles.Scale("made up", 0.5, (1.0,))
+    menus = {(number, IMAGENET): profiles.candidates(number, IMAGENET, [scale], (1000,)) for number in (1, 2)}
+    chosen = profiles.Profile(
+        "made up", {IMAGENET: ("imagenet", "every_1st")}, menus, folder / "votes.csv.gz", compiled=False, n=200, n0=10,
+        precision="float32",
+    )  # fmt: skip
+    monkeypatch.setattr(
+        votes, "smoothed",
+        lambda model, noise, **how: rs.SmoothedClassifier(Brightness(), rs.parse_noise(noise), 1000),
+    )  # fmt: skip
+    data = rs.load_dataset("imagenet", data_dir=folder)
+    assert data.dim == profiles.DIMS[IMAGENET]
+    frames = [votes.count(chosen, *pair, store=None, data=data) for pair in chosen.pairs()]
+    counted = pd.concat(frames)
+    assert (counted["selected"] == counted["label"]).all()
+    assert (counted["votes"] == counted["draws"]).all()  # the mean of 150 528 pixels hardly moves
+    for number, module in ((1, table1), (2, table2)):
+        frame = module.compute(chosen, counted)
+        ours = frame[frame["row"].str.startswith("our models")]
+        computed = ours[(ours["dataset"] == IMAGENET) & (ours["protocol"] == BEST)]
+        smallest = computed[np.isclose(computed["radius"], 0.5)].set_index("row")["certified"]
+        # 200 unanimous draws show 0.95 or so; what 0.5 asks for at this noise is 0.84 (L2) and 0.76 (L1).
+        assert smallest[tables.BASELINE.name] == 100.0, number
+        assert smallest[tables.FAMILY.name] == 100.0, number
+        assert (ours.loc[ours["dataset"] == CIFAR10, "note"] == tables.NOT_COMPUTED).all()
+
+
+def test_files_are_read_back_and_only_what_is_missing_is_counted(tmp_path, monkeypatch, capsys):
+    chosen = replace(made_up.profile(), votes=tmp_path / "votes.csv.gz")
+    whole = made_up.votes(chosen, {"trained": 10})
+    asked = []
+
+    def fake(chosen, dataset, model, noise):
+        asked.append((dataset, model, noise))
+        rows = (whole["dataset"] == dataset) & (whole["model"] == model) & (whole["noise"] == noise)
+        return whole[rows]
+
+    monkeypatch.setattr(votes, "count", fake)
+    monkeypatch.setattr(votes, "profile", lambda: chosen)
+    monkeypatch.setattr(votes, "STORE", tmp_path / "cache" / "votes.sqlite")
+    votes.main()
+    first = chosen.votes.read_bytes()
+    assert len(asked) == len(chosen.pairs())
+    pd.testing.assert_frame_equal(votes.load(chosen), whole.reset_index(drop=True))
+    asked.clear()
+    votes.main()
+    assert asked == []
+    assert chosen.votes.read_bytes() == first
+    part = votes.load(chosen)
+    part[part["noise"] != part["noise"].iloc[-1]].to_csv(chosen.votes, index=False)
+    votes.main()
+    assert {noise for *_, noise in asked} == {part["noise"].iloc[-1]}
+    assert chosen.votes.read_bytes() == first
+
+
+def test_missing_votes_say_what_counts_them(tmp_path):
+    with pytest.raises(rs.InputError, match=r"no votes at .*none\.csv\.gz.*python -m paper_figures\.votes"):
+        votes.load(replace(made_up.profile(), votes=tmp_path / "none.csv.gz"))
+
+
+def test_figure_4_falls_with_the_radius_and_is_legible():
+    from tests.paper_figures.seeing import assert_legible
+
+    chosen = made_up.profile()
+    frame = figure4.compute(chosen, made_up.votes(chosen, {"trained": 30, "retuned": 20, "family": 10}))
+    for _, curve in frame.groupby(["model", "noise"]):
+        assert curve["certified"].is_monotonic_decreasing
+        assert curve["certified"].iloc[0] == 100.0  # at radius 0 the doubtful images hold as well
+    assert set(frame["family"]) == {"Gaussian", "Eq. 13"}
+    assert_legible(figure4.draw(frame))
