@@ -86,7 +86,7 @@ def menu(row: Row, part: printed.Printed, chosen: Profile, votes: pd.DataFrame) 
 
 def certified(
     votes: pd.DataFrame, noise: SmoothingDistribution, threat: str, radii: np.ndarray[Any, Any], method: str, dim: int,
-    alpha: float,
+    alpha: float, dual_draws: int = 100_000,
 ) -> Held:  # fmt: skip
     """Return whether the label of each image is certified at each radius, shape (images, radii).
 
@@ -98,13 +98,14 @@ def certified(
         method: ``EXACT``, or ``DUAL``, which leaves a tenth of alpha to its own draws.
         dim: ``d``.
         alpha: failure probability per image.
+        dual_draws: of the dual.
     """
     deterministic = method == EXACT
     budget = AlphaBudget.split(alpha, deterministic=deterministic)
     if deterministic:
         required = rs.certificate(noise, threat, dim).required_probability(radii)
     else:
-        unit, of_unit = _dual(*family_of(noise), threat, dim, budget.certificate)
+        unit, of_unit = _dual(*family_of(noise), threat, dim, budget.certificate, dual_draws)
         size = rms(noise, dim) / rms(unit, dim)
         required = of_unit.required_probability(radii / size * (1.0 + 1e-12))  # no rounding makes a radius smaller
     counts = votes[["votes", "draws"]].to_numpy()
@@ -211,15 +212,17 @@ def _held(
             f"them"
         )
     noise = rs.parse_noise(candidate.noise)
-    return certified(mine, noise, part.threat, radii, method, DIMS[part.dataset], chosen.alpha)
+    return certified(mine, noise, part.threat, radii, method, DIMS[part.dataset], chosen.alpha, chosen.dual_draws)
 
 
 @lru_cache(maxsize=16)
-def _dual(family: str, k: float, threat: str, dim: int, share: float) -> tuple[SmoothingDistribution, rs.Certificate]:
+def _dual(
+    family: str, k: float, threat: str, dim: int, share: float, draws: int
+) -> tuple[SmoothingDistribution, rs.Certificate]:
     """Return a family's member of one size and its dual certificate, which serves all sizes: lengths scale."""
     unit = of_scale(family, k, 1.0, dim)
     generator = torch.Generator().manual_seed(SEED)
-    return unit, rs.certificate(unit, threat, dim, "dual", alpha=share, generator=generator)
+    return unit, rs.certificate(unit, threat, dim, "dual", n=draws, alpha=share, generator=generator)
 
 
 def _short(model: str) -> str:

@@ -17,7 +17,6 @@ import pandas as pd
 
 import rs_plugin as rs
 from paper_figures.profiles import Profile, profile
-from rs_plugin.datasets import Dataset
 from rs_plugin.errors import InputError
 from rs_plugin.zoo.smoothed import CHECKPOINTS, smoothed
 
@@ -26,7 +25,7 @@ COLUMNS: Final = ("dataset", "model", "noise", "stopped_by", "index", "label", "
 
 
 def count(
-    chosen: Profile, dataset: str, model: str, noise: str, store: Path | None = STORE, data: Dataset | None = None
+    chosen: Profile, dataset: str, model: str, noise: str, store: Path | None = STORE
 ) -> pd.DataFrame:
     """Count the votes of one model under one noise on the test images of a data set, printed name.
 
@@ -36,7 +35,6 @@ def count(
         model: a name in the zoo, or a checkpoint's path.
         noise: as text.
         store: keeps what was counted; None for memory.
-        data: the images; those that the profile names if None.
 
     Returns:
         One row per image, columns as in the file: ``selected`` is the class chosen on ``n0`` draws of its own,
@@ -53,9 +51,9 @@ def count(
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", rs.UncertifiableRadiusWarning)  # a small noise reaches no large radius
         run = rs.evaluate(
-            classifier, registered if data is None else data, threat, radii, "anytime", chosen.n0,
-            chosen.more.get(model, chosen.n), chosen.alpha, subset=subset if data is None else None, store=store, device=chosen.device,
-            progress=lambda done, total: print(f"\r{done} of {total}", end="", file=sys.stderr),
+            classifier, registered, threat, radii, "anytime", chosen.n0,
+            chosen.more.get(model, chosen.n), chosen.alpha, subset=subset, store=store,
+            device=chosen.device, progress=lambda done, total: print(f"\r{done} of {total}", end="", file=sys.stderr),
         )  # fmt: skip
     rows = [
         (dataset, model, noise, threat, row.index, row.label, int(row.selection.argmax()),
