@@ -1,0 +1,219 @@
+"""The verdict: each claim of [Z], what was found, by how much, and where a difference comes from.
+
+Every sentence is put together from the data frames of the other modules; which words are taken is decided by rules
+that are stated here, in advance of any numbers:
+
+* A difference is *found* at a radius where McNemar's exact test, after Holm's correction over the radii of its table,
+  is below 0.05; otherwise it is *not shown*, which is not the same as being 0: the intervals say how large it may be.
+* A printed gain is *excluded* at a radius where the whole 95 % interval of ours lies below it.
+* A change of probability is *shown* where its 95 % interval excludes 0; one interval in twenty does by chance, and
+  more than that is called so where a binomial test is below 0.05.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final, NamedTuple
+
+import numpy as np
+import pandas as pd
+from scipy import stats
+
+from paper_figures import ablation, comparison, printed, tables
+from paper_figures.accuracy import BEST, CHOSEN, INTERVAL
+from paper_figures.profiles import Profile, profile
+from paper_figures.votes import load
+
+SIGNIFICANT: Final = 0.05
+NAMES: Final = {1: "Table 1, L1, Eq. 10", 2: "Table 2, L2, Eq. 11", 3: "Table 3, Linf, Eq. 13"}
+
+
+class Evidence(NamedTuple):
+    """What the verdict rests on.
+
+    Attributes:
+        tables: long form, all three.
+        comparisons: of module ``comparison``, all three.
+        certificates: of ``ablation.certificate``, all three, with a column table.
+        exponent: of ``ablation.exponent``.
+        scale: of ``ablation.scale``.
+        statements: of ``theory.claims.summary``: statement, cases, agree, verdict; None leaves the theory out.
+    """
+
+    tables: pd.DataFrame
+    comparisons: pd.DataFrame
+    certificates: pd.DataFrame
+    exponent: pd.DataFrame
+    scale: pd.DataFrame
+    statements: pd.DataFrame | None = None
+
+
+def evidence(
+    chosen: Profile | None = None, votes: pd.DataFrame | None = None, screened: pd.DataFrame | None = None,
+    statements: pd.DataFrame | None = None,
+) -> Evidence:  # fmt: skip
+    """Return what the verdict rests on, from the committed votes unless others are given."""
+    chosen = chosen or profile()
+    votes = load(chosen) if votes is None else votes
+    return Evidence(
+        tables=pd.concat([tables.compute(n, chosen, votes) for n in NAMES], ignore_index=True),
+        comparisons=pd.concat([comparison.compute(n, chosen, votes) for n in NAMES], ignore_index=True),
+        certificates=pd.concat([ablation.certificate(n, chosen, votes).assign(table=n) for n in NAMES]),
+        exponent=ablation.exponent(screened),
+        scale=ablation.scale(screened),
+        statements=statements,
+    )
+
+
+def compute(found: Evidence) -> pd.DataFrame:
+    """Return the verdict, one row per question.
+
+    Returns:
+        Columns topic, question, answer (a few words), figures (sentences with the numbers).
+    """
+    rows: list[dict[str, str]] = []
+    for number, name in NAMES.items():
+        part = found.comparisons[found.comparisons["table"] == number]
+        rows += [
+            _against(name, part, tables.BASELINE.name, "Does the family certify more than the paper's baseline?"),
+            _against(name, part, tables.RETUNED.name, "Does it certify more than a re-tuned baseline?"),
+            _retuning(name, part),
+            _selecting(name, found.tables[found.tables["table"] == number]),
+            _certifying(name, found.certificates[found.certificates["table"] == number]),
+        ]
+    for family, table in (("l1_exponential", 1), ("l2_exponential", 2), ("mixed_norm", 3)):
+        rows.append(_exponent(NAMES[table], found.exponent[found.exponent["family"] == family]))
+    if found.statements is not None:
+        rows += [_statement(line) for line in found.statements.to_dict("records")]
+    return pd.DataFrame(rows)
+
+
+def page(rows: pd.DataFrame, found: Evidence) -> str:
+    """Return the verdict as Markdown: what was measured, the questions by topic, the tables."""
+    images = int(found.tables.loc[found.tables["row"] == tables.FAMILY.name, "images"].max())
+    lines = [
+        "# What holds",
+        "",
+        "Written by `python -m paper_figures`. [Z] is Zhang et al., *Black-Box Certification with Randomized "
+        "Smoothing: A Functional Optimization Based Framework* (NeurIPS 2020).",
+        "",
+        f"Measured with the bundled ResNet-20s on {images} images, every 20th test image of CIFAR-10 (JPEG), which are "
+        "not the networks, and not quite the images, of [Z]: figures compare noises on the same models, and are not to "
+        "be read as a repetition of [Z]'s own runs. Votes stop early; each image's certificate fails with a "
+        "probability of at most 0.001. Scales were chosen on other images than those of the tables.",
+        "",
+        *(__doc__ or "").split("\n\n", 1)[1].strip().splitlines(),
+    ]
+    for topic, group in rows.groupby("topic", sort=False):
+        lines += ["", f"## {topic}", ""]
+        for line in group.to_dict("records"):
+            lines.append(f"* **{line['question']}** {line['answer']} {line['figures']}")
+    for number in NAMES:
+        title = f"## Table {number}, CIFAR-10: certified accuracy in percent, with 95 % intervals over images"
+        lines += ["", title, "", *_markdown(found.tables, number)]
+    return "\n".join(lines) + "\n"
+
+
+def _against(name: str, part: pd.DataFrame, against: str, question: str) -> dict[str, str]:
+    """Judge the family's exact certificate against a row, at all radii of a table."""
+    group = part[(part["row"] == tables.FAMILY.name) & (part["against"] == against)]
+    more, less = _found(group)
+    figures = (
+        f"Differences over {len(group)} radii: {_range(group['difference'])} points, mean "
+        f"{group['difference'].mean():+.1f}; found to be more at {more}, less at {less}."
+    )
+    if group["printed"].notna().any():
+        excluded = int((group["high"] < group["printed"]).sum())
+        printed_gains = _range(group["printed"])
+        figures += f" [Z] prints {printed_gains}; a gain as large as printed is excluded at {excluded} radii."
+    reach = f"{group['low'].min():+.1f} to {group['high'].max():+.1f}"
+    return _row(name, question, _answer(more, less, len(group)), f"{figures} The intervals span {reach}.")
+
+
+def _retuning(name: str, part: pd.DataFrame) -> dict[str, str]:
+    group = part[(part["row"] == tables.RETUNED.name) & (part["against"] == tables.BASELINE.name)]
+    more, less = _found(group)
+    figures = f"Differences: {_range(group['difference'])} points, mean {group['difference'].mean():+.1f}."
+    question = "What do other scales alone add to the baseline, without any new family?"
+    return _row(name, question, _answer(more, less, len(group)), figures)
+
+
+def _selecting(name: str, part: pd.DataFrame) -> dict[str, str]:
+    gain = ablation.selection(part)
+    gain = gain[gain["dataset"] == printed.CIFAR10].set_index("row")
+    rows = {"the baseline": tables.BASELINE, "re-tuned": tables.RETUNED, "the family": tables.FAMILY}
+    said = [
+        f"{label} {gain.loc[row.name, 'mean']:+.1f} on average, {gain.loc[row.name, 'max']:+.1f} at most"
+        for label, row in rows.items()
+    ]
+    question = "What does choosing on the test images add, against choosing on others?"
+    return _row(name, question, "In points:", "; ".join(said) + ".")
+
+
+def _certifying(name: str, part: pd.DataFrame) -> dict[str, str]:
+    gain = part["gain"]
+    answer = "Nothing here." if not (gain > 0).any() else "Yes."
+    figures = (
+        f"Of {len(gain)} cells of one noise and radius, {int((gain > 0).sum())} gain; {gain.mean():.1f} points on "
+        f"average, {gain.max():.1f} at most, and {int((gain < 0).sum())} lose."
+    )
+    question = "Does the exact certificate certify more than the Monte-Carlo dual, on the same votes?"
+    return _row(name, question, answer, figures)
+
+
+def _exponent(name: str, part: pd.DataFrame) -> dict[str, str]:
+    shown_up, shown_down = int((part["low"] > 0).sum()), int((part["high"] < 0).sum())
+    figures = (
+        f"Over {len(part)} pairs of models and noises, k from {part['k'].min():g} to {part['k'].max():g}, the label's "
+        f"probability changes by {_range(part['change'], 2)} points, {part['change'].mean():+.2f} on average; shown "
+        f"upwards in {shown_up}, downwards in {shown_down}. Where the baseline requires 90 %, the family requires "
+        f"{part['required'].min():.3f} to {part['required'].max():.3f} %."
+    )
+    if stats.binom.sf(shown_up + shown_down - 1, len(part), 1.0 - INTERVAL) > SIGNIFICANT:
+        answer = "No more than chance would show."
+    else:
+        answer = f"Shown in {shown_up + shown_down} of {len(part)} pairs, more than chance would."
+    question = "Does k > 0, at the same second moment, change the probability of the label?"
+    return _row(name, question, answer, figures)
+
+
+def _statement(line: dict[str, Any]) -> dict[str, str]:
+    words = {"holds": "Agrees.", "fails": "Does not agree.", "in part": "Agrees in part."}
+    figures = f"{line['agree']} of {line['cases']} cases."
+    return _row("Statements, tried by computation", f"{line['statement']}.", words[str(line["verdict"])], figures)
+
+
+def _found(group: pd.DataFrame) -> tuple[int, int]:
+    """Return at how many radii more, and less, is found."""
+    sure = group["p_holm"] < SIGNIFICANT
+    return int((sure & (group["difference"] > 0)).sum()), int((sure & (group["difference"] < 0)).sum())
+
+
+def _answer(more: int, less: int, radii: int) -> str:
+    if more and less:
+        return f"More at {more} and less at {less} of {radii} radii."
+    if more:
+        return f"Yes, at {more} of {radii} radii."
+    if less:
+        return f"No: less at {less} of {radii} radii."
+    return "Not shown."
+
+
+def _range(values: pd.Series[float], digits: int = 1) -> str:
+    known = values.dropna()
+    low, high = (0.0 if abs(v) < 0.5 * 10.0**-digits else v for v in (known.min(), known.max()))
+    return f"{low:+.{digits}f} to {high:+.{digits}f}"
+
+
+def _row(topic: str, question: str, answer: str, figures: str) -> dict[str, str]:
+    return {"topic": topic, "question": question, "answer": answer, "figures": figures}
+
+
+def _markdown(long: pd.DataFrame, number: int) -> list[str]:
+    """Return a table of the page, rows as chosen on other images beside those chosen on the test images."""
+    wide = tables.wide(long[long["table"] == number], intervals=True)
+    protocols = {BEST: "best on test", CHOSEN: "chosen on others", "as printed": "as printed"}
+    head = ["row", "chosen", *wide.columns]
+    lines = ["| " + " | ".join(head) + " |", "|" + " --- |" * len(head)]
+    for (row, protocol), cells in zip(wide.index, np.asarray(wide), strict=True):
+        lines.append("| " + " | ".join([row, protocols[protocol], *cells]) + " |")
+    return lines
