@@ -219,9 +219,10 @@ def warn_uncertifiable(
         if need is None or need > n:
             could = "no practical number of draws could" if need is None else f"n >= {need} could"
             needs = f"{p:.6g}" if f"{p:.6g}" != "1" else f"1 - {1.0 - p:.2g}"
+            above = f"a probability above {needs}" if p < 1.0 else "more than a float can tell from certainty"
             text = (
-                f"n = {n} draws at alpha = {alpha:g} cannot certify radius {radius:g}, whatever the votes: it needs a "
-                f"probability above {needs}; {could}"
+                f"n = {n} draws at alpha = {alpha:g} cannot certify radius {radius:g}, whatever the votes: it needs "
+                f"{above}; {could}"
             )
             warnings.warn(UncertifiableRadiusWarning(text, radius, float(p), need), stacklevel=3)
 

@@ -219,12 +219,12 @@ class VoteCounter:
         """Return the classes of one pass. Now and then it is shown once more, in part, beside other images."""
         local = self._local
         local.passes += 1
-        if not _due(local.passes):
-            return classes_of(scores_of(self._network, images, self._num_classes))
-        before, now = local.checked, images.clone()  # a network may write into its input
+        now = images.clone() if _due(local.passes) else None  # a network may write into its input
         classes = classes_of(scores_of(self._network, images, self._num_classes))
+        if now is None:
+            return classes
         # Images of another pass, most often of another image, are the company that votes are counted in.
-        others = before if local.checks % 2 and before is not None else far_from(now, local.checks // 2)
+        others = local.checked if local.checks % 2 else far_from(now, local.checks // 2)
         shown = beside(now, others, local.checks // 2)
         there = classes_of(scores_of(self._network, shown.block.clone(), self._num_classes))
         if not torch.equal(there[shown.places], classes[shown.places]):

@@ -799,9 +799,11 @@ class TestUncertifiable:
             table = run(least - 1).table()
         assert table["certified_accuracy"].tolist() == [1.0, 0.0]
 
-    def test_a_radius_beyond_all_draws_is_named(self) -> None:
-        with pytest.warns(UncertifiableRadiusWarning, match="no practical number of draws could"):
-            small(radii=[5.0])
+    @pytest.mark.parametrize(("radius", "needs"), [(1.5, "a probability above 1 - 9.9e-10"), (5.0, "from certainty")])
+    def test_a_radius_beyond_all_draws_is_named(self, radius: float, needs: str) -> None:
+        """1.5 is six standard deviations, 1 - 9.87e-10 by the normal law; 5 is twenty, which rounds to 1."""
+        with pytest.warns(UncertifiableRadiusWarning, match=rf"{needs}; no practical number of draws could"):
+            small(radii=[radius])
 
     def test_the_warning_points_at_the_caller(self) -> None:
         with pytest.warns(UncertifiableRadiusWarning) as caught:
