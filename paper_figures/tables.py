@@ -14,26 +14,22 @@ The votes are those of module ``votes``: another certificate needs no new ones.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from functools import lru_cache
 from typing import Any, Final, NamedTuple
 
 import numpy as np
 import pandas as pd
-import torch
 from matplotlib.figure import Figure
 
 import rs_plugin as rs
-from paper_figures import logs, printed
+from paper_figures import dual, logs, printed
 from paper_figures.accuracy import PROTOCOLS, Held, Menu, cell
 from paper_figures.drawing import TEXT_WIDTH, lines, styled
 from paper_figures.profiles import DIMS, Candidate, Profile, profile
-from paper_figures.scales import family_of, of_scale, rms
 from paper_figures.votes import load
 from rs_plugin.distributions import SmoothingDistribution
 from rs_plugin.estimation import AlphaBudget, exceeds
 
 EXACT, DUAL = "exact certificate", "Monte-Carlo dual"
-SEED: Final = 0  # of the dual's draws
 NOT_COMPUTED: Final = "not computed"
 
 
@@ -105,9 +101,7 @@ def certified(
     if deterministic:
         required = rs.certificate(noise, threat, dim).required_probability(radii)
     else:
-        unit, of_unit = _dual(*family_of(noise), threat, dim, budget.certificate, dual_draws)
-        size = rms(noise, dim) / rms(unit, dim)
-        required = of_unit.required_probability(radii / size * (1.0 + 1e-12))  # no rounding makes a radius smaller
+        required = dual.required(noise, threat, dim, radii, budget.certificate, dual_draws)
     counts = votes[["votes", "draws"]].to_numpy()
     shown = exceeds(counts[:, :1], counts[:, 1:], required, budget.votes)
     return np.asarray(shown & (votes["selected"] == votes["label"]).to_numpy()[:, None])
@@ -213,16 +207,6 @@ def _held(
         )
     noise = rs.parse_noise(candidate.noise)
     return certified(mine, noise, part.threat, radii, method, DIMS[part.dataset], chosen.alpha, chosen.dual_draws)
-
-
-@lru_cache(maxsize=16)
-def _dual(
-    family: str, k: float, threat: str, dim: int, share: float, draws: int
-) -> tuple[SmoothingDistribution, rs.Certificate]:
-    """Return a family's member of one size and its dual certificate, which serves all sizes: lengths scale."""
-    unit = of_scale(family, k, 1.0, dim)
-    generator = torch.Generator().manual_seed(SEED)
-    return unit, rs.certificate(unit, threat, dim, "dual", n=draws, alpha=share, generator=generator)
 
 
 def _short(model: str) -> str:

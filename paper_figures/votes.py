@@ -1,8 +1,8 @@
 """The votes behind Tables 1 to 3 and Figure 4: counted once, committed, read by everything else.
 
 ``python -m paper_figures.votes``, with ``RS_DATA`` at hand, counts those that are missing and writes the file that the
-profile names. Every pair of a model and a noise is counted until the radii of its tables are decided (anytime
-stopping); finished images are kept beside the file, so that an interruption loses nothing. No vote serves another
+profile names. Every pair of a model and a noise is counted until what its tables ask is decided (anytime stopping,
+``decided``); finished images are kept beside the file, so that an interruption loses nothing. No vote serves another
 noise: sharing draws would save their generation, never a pass of the network.
 """
 
@@ -13,11 +13,14 @@ import warnings
 from pathlib import Path
 from typing import Any, Final
 
+import numpy as np
 import pandas as pd
 
 import rs_plugin as rs
-from paper_figures.profiles import Profile, profile
+from paper_figures import dual
+from paper_figures.profiles import DIMS, Profile, profile
 from rs_plugin.errors import InputError
+from rs_plugin.estimation import AlphaBudget
 from rs_plugin.zoo.smoothed import CHECKPOINTS, smoothed
 
 STORE: Final = Path(__file__).parent / ".cache" / "votes.sqlite"
@@ -41,7 +44,7 @@ def count(
         ``votes`` its count among ``draws`` others, whose number was chosen by looking at them; ``stopped_by`` the
         threat model whose radii decided it.
     """
-    threat, radii = chosen.radii(dataset, model, noise)
+    threat, radii, alpha = decided(chosen, dataset, model, noise)
     registered, subset = chosen.sets[dataset]
     checkpoint = Path(model).suffix in CHECKPOINTS
     classifier = smoothed(
@@ -52,7 +55,7 @@ def count(
         warnings.simplefilter("ignore", rs.UncertifiableRadiusWarning)  # a small noise reaches no large radius
         run = rs.evaluate(
             classifier, registered, threat, radii, "anytime", chosen.n0,
-            chosen.more.get(model, chosen.n), chosen.alpha, subset=subset, store=store,
+            chosen.more.get(model, chosen.n), alpha, subset=subset, store=store,
             device=chosen.device, progress=lambda done, total: print(f"\r{done} of {total}", end="", file=sys.stderr),
         )  # fmt: skip
     rows = [
@@ -61,6 +64,24 @@ def count(
         for row in run._votes
     ]  # fmt: skip
     return pd.DataFrame(rows, columns=list(COLUMNS))
+
+
+def decided(chosen: Profile, dataset: str, model: str, noise: str) -> tuple[str, tuple[float, ...], float]:
+    """Return the threat model, the radii and the failure probability whose decisions stop the draws of a pair.
+
+    The family is certified by the Monte-Carlo dual too, which asks for a higher probability at the same radius and
+    leaves the votes a smaller share of alpha. Were its votes stopped by the exact certificate alone, the dual would
+    lose by that; so the radii at which the exact certificate asks for as much are decided as well, with that share.
+    """
+    threat, radii = chosen.radii(dataset, model, noise)
+    smoothing = rs.parse_noise(noise)
+    if isinstance(smoothing, rs.Gaussian | rs.Laplace):
+        return threat, radii, chosen.alpha
+    budget = AlphaBudget.split(chosen.alpha, deterministic=False)
+    dim = DIMS[dataset]
+    asked = dual.required(smoothing, threat, dim, np.array(radii), budget.certificate, chosen.dual_draws)
+    as_much = rs.certificate(smoothing, threat, dim).radius(asked[asked < 1.0]) * (1.0 + 1e-5)  # it rounds down
+    return threat, tuple(sorted({*radii, *np.atleast_1d(as_much).tolist()})), budget.votes
 
 
 def load(chosen: Profile | None = None) -> pd.DataFrame:

@@ -8,7 +8,7 @@ from PIL import Image
 from torch import nn
 
 import rs_plugin as rs
-from paper_figures import figure4, profiles, table1, table2, tables, votes
+from paper_figures import dual, figure4, profiles, table1, table2, tables, votes
 from paper_figures.accuracy import BEST
 from paper_figures.printed import CIFAR10, IMAGENET
 from tests.paper_figures import made_up
@@ -60,6 +60,32 @@ def test_imagenet_goes_the_same_way_on_made_up_images(folder, monkeypatch):
         assert smallest[tables.BASELINE.name] == 100.0, number
         assert smallest[tables.FAMILY.name] == 100.0, number
         assert (ours.loc[ours["dataset"] == CIFAR10, "note"] == tables.NOT_COMPUTED).all()
+
+
+def test_the_family_is_not_stopped_before_the_dual_can_decide():
+    """The radii that are added ask of the exact certificate what the dual asks at those of the table, a little more."""
+    chosen = made_up.profile()
+    for (_, dataset), menu in chosen.menus.items():
+        candidate = next(c for c in menu if c.role == "family")
+        threat, own = chosen.radii(dataset, candidate.model, candidate.noise)
+        stopped_by, radii, alpha = votes.decided(chosen, dataset, candidate.model, candidate.noise)
+        assert stopped_by == threat
+        assert set(own) < set(radii)
+        assert alpha == pytest.approx(0.9 * chosen.alpha)
+        noise = rs.parse_noise(candidate.noise)
+        exact = rs.certificate(noise, threat, 3072).required_probability(sorted(set(radii) - set(own)))
+        asked = dual.required(noise, threat, 3072, np.array(own), 0.1 * chosen.alpha, chosen.dual_draws)
+        asked = np.unique(asked[asked < 1.0])
+        assert len(exact) == len(asked)
+        assert (exact >= asked).all()
+        assert np.allclose(exact, asked, atol=1e-5)  # radii are longer by a hundred-thousandth
+
+
+def test_the_baseline_is_stopped_by_its_radii_at_all_of_alpha():
+    chosen = made_up.profile()
+    candidate = chosen.menus[1, CIFAR10][0]
+    asked = votes.decided(chosen, CIFAR10, candidate.model, candidate.noise)
+    assert asked == (*chosen.radii(CIFAR10, candidate.model, candidate.noise), chosen.alpha)
 
 
 def test_files_are_read_back_and_only_what_is_missing_is_counted(tmp_path, monkeypatch, capsys):
