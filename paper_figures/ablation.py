@@ -120,9 +120,7 @@ def certificate(table: int, chosen: Profile | None = None, votes: pd.DataFrame |
     chosen = chosen or profile()
     votes = load(chosen) if votes is None else votes
     rows = []
-    for part in printed.PRINTED:
-        if part.table != table or (table, part.dataset) not in chosen.menus:
-            continue
+    for part in chosen.parts(table):
         options = [menu(row, part, chosen, votes) for row in (FAMILY, FAMILY_DUAL)]
         exact, dual = (option.held.mean(axis=1) * 100.0 for option in options if option is not None)
         names = options[0].names if options[0] is not None else ()

@@ -3,6 +3,8 @@
 A table of [Z] shows at each radius the best of several models and noises. *Best on the test images* chooses it by the
 very images that the figure is of, as [Z] does, which flatters it. *Chosen on other images* splits the images into two
 halves, every other one, and certifies each half with what is best on the other half.
+
+Intervals are over images, for what was chosen; they do not know of the choosing.
 """
 
 from __future__ import annotations

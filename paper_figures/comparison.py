@@ -3,6 +3,9 @@
 Both rows certify some images at a radius; only those that one of the two certifies tell them apart. Rows are taken as
 *chosen on other images*: what was chosen on the test images would be compared with its own luck. Several radii are
 tested at once, so p-values are also given after Holm's correction over a table's radii.
+
+The test takes images as independent of each other given what was chosen. Each half of them is, given what the other
+half chose for it; the two halves choose for each other, which the test does not see.
 """
 
 from __future__ import annotations
@@ -16,7 +19,6 @@ from scipy import special
 from statsmodels.stats.contingency_tables import mcnemar
 from statsmodels.stats.multitest import multipletests
 
-from paper_figures import printed
 from paper_figures.accuracy import INTERVAL, Held
 from paper_figures.profiles import Profile, profile
 from paper_figures.tables import BASELINE, FAMILY, FAMILY_DUAL, RETUNED, menu
@@ -43,9 +45,7 @@ def compute(table: int, chosen: Profile | None = None, votes: pd.DataFrame | Non
     chosen = chosen or profile()
     votes = load(chosen) if votes is None else votes
     frames = []
-    for part in printed.PRINTED:
-        if part.table != table or (table, part.dataset) not in chosen.menus:
-            continue
+    for part in chosen.parts(table):
         held = {row: options.chosen()[0] for row in {r for pair in PAIRS for r in pair}
                 if (options := menu(row, part, chosen, votes)) is not None}  # fmt: skip
         for row, against in PAIRS:

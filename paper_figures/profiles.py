@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Final, Literal, NamedTuple
 
 import rs_plugin as rs
-from paper_figures.printed import CIFAR10, IMAGENET, of
+from paper_figures.printed import CIFAR10, IMAGENET, PRINTED, Printed, of
 from paper_figures.scales import of_scale, rms
 from rs_plugin.errors import UnknownNameError
 from rs_plugin.zoo import load_card
@@ -102,6 +102,10 @@ class Profile:
             wanted = {"L2": wanted["L2"] | {radius * DIMS[dataset] ** 0.5 for radius in wanted["Linf"]}}
         ((threat, radii),) = wanted.items()
         return threat, tuple(sorted(radii))
+
+    def parts(self, table: int) -> list[Printed]:
+        """Return what [Z] prints of a table on the data sets of this profile."""
+        return [part for part in PRINTED if part.table == table and (table, part.dataset) in self.menus]
 
     def pairs(self) -> list[tuple[str, str, str]]:
         """Return every data set, model and noise whose votes are needed, each once."""
