@@ -17,9 +17,8 @@ def test_smoothing_is_a_mean_over_noise() -> None:
     frame = smoothing.compute(sigma=0.3, points=41)
     for row in frame.iloc[[3, 20, 33]].itertuples():
         mean = sum(
-            integrate.quad(lambda z, x=row.x: math.exp(-((z - x) ** 2) / 0.18) / (0.3 * math.sqrt(2 * math.pi)), a, b)[0]
-            for a, b in smoothing.INTERVALS
-        )
+            integrate.quad(lambda z, x=row.x: math.exp(-((z - x) ** 2) / 0.18), a, b)[0] for a, b in smoothing.INTERVALS
+        ) / (0.3 * math.sqrt(2.0 * math.pi))
         assert row.smoothed == pytest.approx(mean, abs=1e-10)
     assert frame.loc[frame["x"].abs() < 1e-9, "base"].item() == 1.0
     assert frame.loc[np.isclose(frame["x"], 1.0), "base"].item() == 0.0
@@ -48,8 +47,8 @@ def test_dual_function() -> None:
     assert (frame.loc[frame["lam"] == 0.0, "value"] == 0.0).all()
     top = dual.highest(frame)
     assert (top["highest"] <= top["bound"] + 1e-12).all()
-    # The grid's step is 0.05, and a maximum is flat: half the curvature, below 0.4, times the square of half a step.
-    assert top["highest"].to_numpy() == pytest.approx(top["bound"].to_numpy(), abs=0.2 * 0.025**2)
+    # A maximum is flat: half the curvature φ(.)/(s λ), below 0.28 for λ >= 0.9, times the square of half a step.
+    assert top["highest"].to_numpy() == pytest.approx(top["bound"].to_numpy(), abs=0.28 * 0.025**2)
     assert top["bound"].to_numpy() == pytest.approx(special.ndtr(special.ndtri(top["p"]) - s), abs=1e-9)
     assert_legible(dual.draw(frame))
 
