@@ -9,4 +9,6 @@ it, ``draw(frame) -> Figure``. The paper is cited as [Z].
 * ``theory``: theorems, corollaries and propositions, each claim beside two computations.
 * ``families``: densities and integrals that share no code with the certificates.
 * ``drawing``: what the figures have in common, and ``save``.
+* ``showing``: tables and pictures for notebooks.
+* ``artefacts``: what is published, and how to add to it; ``comparing``: how it is compared with what is computed.
 """

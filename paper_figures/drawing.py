@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 import matplotlib
 from matplotlib.figure import Figure
+from PIL import Image
 
 #: Width of the text of a printed page, in inches. Figures are drawn at the size at which they are printed.
 TEXT_WIDTH = 6.75
@@ -62,11 +63,21 @@ def lines(count: int) -> list[Line]:
 
 
 def save(figure: Figure, folder: Path | str, name: str) -> list[Path]:
-    """Write ``name.pdf`` and ``name.png`` (300 dots an inch) into ``folder``, the same bytes for the same figure."""
+    """Write ``name.pdf`` and ``name.png`` (300 dots an inch) into ``folder``, the same bytes for the same figure.
+
+    The PNG says which matplotlib drew it, as ``drawn_by`` reads.
+    """
     target = Path(folder)
     target.mkdir(parents=True, exist_ok=True)
     paths = [target / f"{name}.pdf", target / f"{name}.png"]
     with styled():
         figure.savefig(paths[0], metadata={"CreationDate": None, "Creator": None, "Producer": None})
-        figure.savefig(paths[1], dpi=300, metadata={"Software": None})
+        figure.savefig(paths[1], dpi=300, metadata={"Software": f"matplotlib {matplotlib.__version__}"})
     return paths
+
+
+def drawn_by(path: Path) -> str:
+    """Return the major and minor version of the matplotlib that drew a PNG of ``save``, such as ``"3.11"``."""
+    with Image.open(path) as image:
+        software = str(image.info.get("Software", ""))
+    return ".".join(software.removeprefix("matplotlib ").split(".")[:2])

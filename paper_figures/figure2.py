@@ -6,6 +6,7 @@ computed twice: by the certificate, from the law of the log likelihood ratio, an
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -14,6 +15,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
+from scipy import special
 
 import rs_plugin as rs
 from paper_figures.drawing import TEXT_WIDTH, styled
@@ -89,6 +91,28 @@ def compare(
                 gap = found["Eq. 13"] - found["Eq. 11"]
                 smaller = "Eq. 11" if gap > 0.0 else "Eq. 13"
                 rows.append({**found, "smaller": smaller if abs(gap) > found["error"] else "neither"})
+    return pd.DataFrame(rows)
+
+
+def required(ks: Sequence[float] = (0.5, 1.0, 1.8), radii: Sequence[float] = (0.1, 0.5, 1.0)) -> pd.DataFrame:
+    """Ask the same of ``p*(r)``, which takes the ``λ`` that is best for each: what a certificate needs.
+
+    Returns:
+        Columns k, radius, ``Eq. 11`` and ``Eq. 13`` (``p*``, ``σ = 1``, ``d = 2``), less (the family that needs less,
+        or "neither" within 2e-6, to which certificates are rounded up) and gaussian: ``Φ(√2 r / σ)`` of the Gaussian of
+        their second moment, ``σ² = (2 - k)/2``.
+    """
+    rows = []
+    for k in ks:
+        for radius in radii:
+            found = {
+                name: float(rs.certificate(kind(k, 1.0), "Linf", 2).required_probability(radius))
+                for name, kind in NOISES.items()
+            }
+            gap = found["Eq. 13"] - found["Eq. 11"]
+            less = "neither" if abs(gap) <= 2e-6 else "Eq. 11" if gap > 0.0 else "Eq. 13"
+            gaussian = float(special.ndtr(2.0 * radius / math.sqrt(2.0 - k)))
+            rows.append({"k": k, "radius": radius, **found, "less": less, "gaussian": gaussian})
     return pd.DataFrame(rows)
 
 

@@ -22,7 +22,7 @@ from scipy import optimize
 
 import rs_plugin as rs
 from paper_figures.drawing import TEXT_WIDTH, lines, styled
-from paper_figures.families import Family
+from paper_figures.families import Array, Family
 
 FAMILIES: Mapping[str, type[Any]] = {"Eq. 11": rs.L2Exponential, "Eq. 12": rs.LinfExponential, "Eq. 13": rs.MixedNorm}
 ACCURACIES = (0.5, 0.7, 0.8, 0.9, 0.95, 0.99)
@@ -95,10 +95,7 @@ def frontier(frame: pd.DataFrame) -> pd.DataFrame:
     wide = top.pivot(index=keys, columns="family", values=["robustness", "k"])
     wide.columns = [f"{value} {family}" for value, family in wide.columns]
     wide = wide.reset_index()
-    values = wide[[f"robustness {family}" for family in FAMILIES]].to_numpy(dtype=np.float64)
-    tied = values >= values.max(axis=1, keepdims=True) - _TIE
-    best = [", ".join(family for family, is_best in zip(FAMILIES, row, strict=True) if is_best) for row in tied]
-    return wide.assign(best=best)
+    return wide.assign(best=_best(wide[[f"robustness {family}" for family in FAMILIES]].to_numpy(dtype=np.float64)))
 
 
 def certified(frame: pd.DataFrame, dim: int = 5) -> pd.DataFrame:
@@ -113,6 +110,26 @@ def certified(frame: pd.DataFrame, dim: int = 5) -> pd.DataFrame:
         for row in kept.itertuples()
     ]
     return kept.assign(lower_bound=bounds)
+
+
+def highest_bounds(bounds: pd.DataFrame) -> pd.DataFrame:
+    """Return what ``certified`` gives side by side: a row per ``f``, ``r`` and accuracy, each family at its best ``k``.
+
+    Returns:
+        Columns ball, radius, accuracy, one ``bound`` and one ``k`` per family, best (families, more than one where they
+        tie).
+    """
+    keys = ["ball", "radius", "accuracy"]
+    top = bounds.loc[bounds.groupby([*keys, "family"])["lower_bound"].idxmax()]
+    wide = top.rename(columns={"lower_bound": "bound"}).pivot(index=keys, columns="family", values=["bound", "k"])
+    wide.columns = [f"{value} {family}" for value, family in wide.columns]
+    return wide.reset_index().assign(best=_best(wide[[f"bound {family}" for family in FAMILIES]].to_numpy()))
+
+
+def _best(values: Array) -> list[str]:
+    """Return the families of the largest values of each row."""
+    tied = values >= values.max(axis=1, keepdims=True) - _TIE
+    return [", ".join(family for family, is_best in zip(FAMILIES, row, strict=True) if is_best) for row in tied]
 
 
 def draw(frame: pd.DataFrame) -> Figure:

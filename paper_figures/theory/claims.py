@@ -1,4 +1,4 @@
-"""A claim beside two computations, as a row of a table."""
+"""A claim beside two computations, as a row of a table; many of them, as one row for each statement."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import math
 from typing import Any, Literal, TypeAlias
 
 import numpy as np
+import pandas as pd
 
 Relation: TypeAlias = Literal["=", "<=", ">="]
 
@@ -45,3 +46,26 @@ def row(
         "independent": float(independent), "difference": float(worst), "error": float(error),
         "agrees": bool(violation <= error),
     }  # fmt: skip
+
+
+def summary(*frames: pd.DataFrame) -> pd.DataFrame:
+    """Return one row per statement, in the order in which they come.
+
+    Args:
+        frames: rows of ``row``, of one module or of several.
+
+    Returns:
+        Columns statement, cases, agree (how many), verdict ("holds" if all agree, "fails" if none does, "in part"
+        otherwise), worst (how far what was found goes beyond the claim, at worst; below 0, by how much it stays within
+        a one-sided claim; NaN if anything is) and error (the largest that is stated).
+    """
+    rows = []
+    for statement, group in pd.concat(frames, ignore_index=True).groupby("statement", sort=False):
+        differences = group["difference"].to_numpy(dtype=np.float64)
+        sign = group["relation"].map({"=": 0.0, "<=": 1.0, ">=": -1.0}).to_numpy()
+        agree = int(group["agrees"].sum())
+        verdict = "holds" if agree == len(group) else "in part" if agree else "fails"
+        worst = float(np.max(np.where(sign == 0.0, np.abs(differences), sign * differences)))
+        numbers = {"worst": worst, "error": float(group["error"].max())}
+        rows.append({"statement": statement, "cases": len(group), "agree": agree, "verdict": verdict, **numbers})
+    return pd.DataFrame(rows)

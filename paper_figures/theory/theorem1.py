@@ -127,7 +127,7 @@ def inner_values(
             ]
             rows.append(
                 row(
-                    "Theorem 1 III: cells on which the best f is inside (0, 1)", **label, p=share, relation="<=",
+                    "Theorem 1 III: cells where the best f is inside (0, 1)", **label, p=share, relation="<=",
                     claimed=1.0, computed=fractional[0], independent=fractional[1], error=0.0,
                 )
             )  # fmt: skip

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import pandas as pd
 import pytest
 
-from paper_figures.theory.claims import Relation, row
+from paper_figures.theory.claims import Relation, row, summary
 
 
 @pytest.mark.parametrize(
@@ -26,3 +27,27 @@ def test_agreement(relation: Relation, computed: float, independent: float, diff
     assert found["agrees"] is agrees
     assert found["difference"] == pytest.approx(difference, nan_ok=True)
     assert found["dim"] == 2
+
+
+def test_summary() -> None:
+    both = {"claimed": 1.0, "independent": 1.0}
+    first = pd.DataFrame(
+        [
+            row("exact", **both, computed=0.7, error=0.5),
+            row("exact", **both, computed=1.1, error=0.01),
+            row("at most", **both, computed=0.2, error=0.0, relation="<="),
+        ]
+    )
+    second = pd.DataFrame(
+        [
+            row("at least", claimed=1.0, computed=3.0, independent=1.25, error=1e-3, relation=">="),
+            row("unknown", **both, computed=float("nan"), error=1.0),
+        ]
+    )
+    found = summary(first, second).set_index("statement")
+    assert list(found.index) == ["exact", "at most", "at least", "unknown"]
+    assert found["cases"].tolist() == [2, 1, 1, 1]
+    assert found["agree"].tolist() == [1, 1, 1, 0]
+    assert found["verdict"].tolist() == ["in part", "holds", "holds", "fails"]
+    assert found["worst"].tolist() == pytest.approx([0.3, 0.0, -0.25, float("nan")], nan_ok=True)
+    assert found["error"].tolist() == [0.5, 0.0, 1e-3, 1.0]

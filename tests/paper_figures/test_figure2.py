@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 from scipy import special
 
+import rs_plugin as rs
 from paper_figures import figure2
 from tests.paper_figures.seeing import assert_legible
 
@@ -57,6 +58,21 @@ def test_neither_family_has_the_smaller_discrepancy_always() -> None:
     same = figure2.compare(ks=(0.0,), radii=(0.5,), lams=(1.0,)).iloc[0]
     assert same["smaller"] == "neither"  # both are Gaussian
     assert same["Eq. 11"] == pytest.approx(2.0 * special.ndtr(math.sqrt(0.125)) - 1.0, abs=1e-6)
+
+
+def test_required_probability() -> None:
+    frame = figure2.required(ks=(0.0, 1.0), radii=(0.1, 0.5))
+    gaussian = frame[frame["k"] == 0.0]
+    for name in figure2.NOISES:
+        expected = special.ndtr(math.sqrt(2.0) * gaussian["radius"])
+        assert gaussian[name].to_numpy() == pytest.approx(expected.to_numpy(), abs=1e-6)  # the Linf quadrature
+    assert (gaussian["less"] == "neither").all()
+    assert gaussian["gaussian"].to_numpy() == pytest.approx(gaussian["Eq. 11"].to_numpy(), abs=1e-6)
+    for row in frame[frame["k"] == 1.0].to_dict("records"):
+        equal = rs.certificate(rs.Gaussian(math.sqrt(rs.MixedNorm(1.0, 1.0).second_moment(2))), "Linf", 2)
+        assert row["gaussian"] == pytest.approx(equal.required_probability(row["radius"]), abs=1e-6)
+    for row in frame[frame["k"] == 1.0].to_dict("records"):
+        assert row[row["less"]] == min(row["Eq. 11"], row["Eq. 13"])
 
 
 def test_odd_grid_is_refused() -> None:

@@ -87,6 +87,14 @@ def test_findings_depend_on_lambda() -> None:
     expected = special.ndtr(special.ndtri(0.95) - math.sqrt(5.0) * 0.1 / sigma)
     assert bound["Eq. 11", 0.0] == pytest.approx(expected, abs=1e-6)
     assert bound["Eq. 13", 1.0] > bound["Eq. 13", 0.0]
+    side_by_side = figure3.highest_bounds(figure3.certified(frame))
+    assert len(side_by_side) == 1
+    row = side_by_side.iloc[0]
+    assert {name: (row[f"bound {name}"], row[f"k {name}"]) for name in figure3.FAMILIES} == {
+        name: (max(bound[name, 0.0], bound[name, 1.0]), float(bound[name, 1.0] > bound[name, 0.0]))
+        for name in figure3.FAMILIES
+    }
+    assert row["best"] == "Eq. 13"
 
 
 def test_drawing(frame: pd.DataFrame) -> None:
