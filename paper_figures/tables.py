@@ -1,12 +1,14 @@
 """Tables 1 to 3 of [Z]: certified accuracy at each radius, of the paper, of published logs and of our models.
 
-Rows, each under two protocols where there is a choice (module ``accuracy``):
+Rows, by the names that they have here, each under two protocols where there is a choice (module ``accuracy``):
 
-* what [Z] prints, baseline and family;
-* the baseline recomputed from published logs, with n = 100 000 draws and stopping early as our models do;
-* our models under the paper's baseline: Laplace or Gaussian noise at the scale of the training;
-* our models under the *re-tuned* baseline: the same noise at all scales at which the family is tried;
-* our models under the paper's family, by its Monte-Carlo dual and by the exact certificate.
+* ``[Z], baseline`` and ``[Z], family``: what [Z] prints.
+* ``logs, n = 100 000`` and ``logs, anytime``: the baseline from published logs, and as it would be if their draws were
+  stopped early, as ours are (module ``logs``).
+* ``ours, baseline``: our models under the paper's baseline, Laplace or Gaussian noise at the scale of the training.
+* ``ours, re-tuned``: the same noise at all scales at which the family is tried.
+* ``ours, dual`` and ``ours, exact``: our models under the paper's family, by its Monte-Carlo dual and by the exact
+  certificate.
 
 The votes are those of module ``votes``: another certificate needs no new ones.
 """
@@ -22,7 +24,7 @@ from matplotlib.figure import Figure
 
 import rs_plugin as rs
 from paper_figures import dual, logs, printed
-from paper_figures.accuracy import PROTOCOLS, Held, Menu, cell
+from paper_figures.accuracy import CHOSEN, PROTOCOLS, Held, Menu, cell
 from paper_figures.drawing import TEXT_WIDTH, lines, styled
 from paper_figures.profiles import DIMS, Candidate, Profile, profile
 from paper_figures.votes import load
@@ -41,13 +43,14 @@ class Row(NamedTuple):
     method: str
 
 
-BASELINE = Row("our models, the paper's baseline", ("trained",), EXACT)
-RETUNED = Row("our models, re-tuned baseline", ("trained", "retuned"), EXACT)
-FAMILY = Row("our models, the paper's family, exact certificate", ("family",), EXACT)
-FAMILY_DUAL = Row("our models, the paper's family, Monte-Carlo dual", ("family",), DUAL)
+BASELINE = Row("ours, baseline", ("trained",), EXACT)
+RETUNED = Row("ours, re-tuned", ("trained", "retuned"), EXACT)
+FAMILY = Row("ours, exact", ("family",), EXACT)
+FAMILY_DUAL = Row("ours, dual", ("family",), DUAL)
 ROWS: Final = (BASELINE, RETUNED, FAMILY_DUAL, FAMILY)
 
-PAPER_BASELINE, PAPER_FAMILY = "the paper, baseline", "the paper, family"
+PAPER_BASELINE, PAPER_FAMILY = "[Z], baseline", "[Z], family"
+PRINTED = "as printed"
 
 
 def compute(table: int, chosen: Profile | None = None, votes: pd.DataFrame | None = None) -> pd.DataFrame:
@@ -107,22 +110,29 @@ def certified(
     return np.asarray(shown & (votes["selected"] == votes["label"]).to_numpy()[:, None])
 
 
-def wide(frame: pd.DataFrame, dataset: str = printed.CIFAR10, *, intervals: bool = False) -> pd.DataFrame:
-    """Return a table as it is read: a line per row and protocol, a column per radius, percentages as text."""
+def by_radius(frame: pd.DataFrame, dataset: str, protocol: str, *, intervals: bool = True) -> pd.DataFrame:
+    """Return a table as it is read: a line per radius, a column per row, percentages as text.
+
+    Args:
+        frame: in long form.
+        dataset: printed name.
+        protocol: of the rows that have a choice; [Z]'s stand beside them as printed.
+        intervals: whether they are shown.
+    """
 
     def text(line: Any) -> str:
         if np.isnan(line.certified):
             return str(line.note)
-        whole = f"{line.certified:.1f}" if line.images else f"{line.certified:.0f}"
-        return f"{whole} [{line.low:.0f}, {line.high:.0f}]" if intervals and line.images else whole
+        if not line.images:
+            return f"{line.certified:.0f}"
+        return f"{line.certified:.1f}" + (f" [{line.low:.0f}, {line.high:.0f}]" if intervals else "")
 
-    part = frame[frame["dataset"] == dataset]
+    part = frame[(frame["dataset"] == dataset) & frame["protocol"].isin([protocol, PRINTED])]
     cells = part.assign(text=[text(line) for line in part.itertuples()])
-    table = cells.pivot(index=["row", "protocol"], columns="radius", values="text")
-    order = part[["row", "protocol"]].drop_duplicates()
-    table = table.loc[pd.MultiIndex.from_frame(order)]
-    shown = part.drop_duplicates("radius").set_index("radius")["shown"]
-    return table.rename(columns=shown.to_dict())
+    table = cells.pivot(index="radius", columns="row", values="text")[list(dict.fromkeys(part["row"]))]
+    table.insert(0, "radius", part.drop_duplicates("radius").set_index("radius")["shown"])
+    table.columns.name = None
+    return table.reset_index(drop=True)
 
 
 def draw(frame: pd.DataFrame) -> Figure:
@@ -146,7 +156,7 @@ def _draw_panel(axes: Any, part: pd.DataFrame) -> None:
     drawn = (PAPER_BASELINE, PAPER_FAMILY, BASELINE.name, RETUNED.name, FAMILY_DUAL.name, FAMILY.name)
     radii = {radius: place for place, radius in enumerate(sorted(part["radius"].unique()))}
     for number, (name, line) in enumerate(zip(drawn, lines(len(drawn)), strict=True)):
-        row = part[(part["row"] == name) & (part["protocol"].isin([PROTOCOLS[1], "as printed"]))]
+        row = part[(part["row"] == name) & (part["protocol"].isin([CHOSEN, PRINTED]))]
         row = row[row["certified"].notna()]
         if row.empty:
             continue
@@ -170,11 +180,11 @@ def _of_part(part: printed.Printed, chosen: Profile, votes: pd.DataFrame) -> Ite
     for name, values in ((PAPER_BASELINE, part.baseline), (PAPER_FAMILY, part.family)):
         for place, value in zip(places, values, strict=True):
             note = "unreadable in print" if np.isnan(value) else ""
-            yield {**place, "row": name, "protocol": "as printed", "certified": float(value), **nothing, "note": note}
+            yield {**place, "row": name, "protocol": PRINTED, "certified": float(value), **nothing, "note": note}
     known = logs.load()
     known = known[(known["table"] == part.table) & (known["dataset"] == part.dataset)]
     for (stopping, protocol), group in known.groupby(["stopping", "protocol"], sort=False):
-        row = f"published logs, baseline, {stopping}"
+        row = f"logs, {stopping}"
         for place, line in zip(places, group.to_dict("records"), strict=True):
             cells = {key: line[key] for key in ("certified", "low", "high", "images", "chosen")}
             yield {**place, "row": row, "protocol": protocol, **cells, "note": ""}

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 from typing import Any, Final, NamedTuple
 
-import numpy as np
 import pandas as pd
 from scipy import stats
 
@@ -109,7 +108,7 @@ def page(rows: pd.DataFrame, found: Evidence) -> str:
             lines.append(f"* **{line['question']}** {line['answer']} {line['figures']}")
     for number in NAMES:
         title = f"## Table {number}, CIFAR-10: certified accuracy in percent, with 95 % intervals over images"
-        lines += ["", title, "", *_markdown(found.tables, number)]
+        lines += ["", title, *_markdown(found.tables, number)]
     return "\n".join(lines) + "\n"
 
 
@@ -209,11 +208,10 @@ def _row(topic: str, question: str, answer: str, figures: str) -> dict[str, str]
 
 
 def _markdown(long: pd.DataFrame, number: int) -> list[str]:
-    """Return a table of the page, rows as chosen on other images beside those chosen on the test images."""
-    wide = tables.wide(long[long["table"] == number], intervals=True)
-    protocols = {BEST: "best on test", CHOSEN: "chosen on others", "as printed": "as printed"}
-    head = ["row", "chosen", *wide.columns]
-    lines = ["| " + " | ".join(head) + " |", "|" + " --- |" * len(head)]
-    for (row, protocol), cells in zip(wide.index, np.asarray(wide), strict=True):
-        lines.append("| " + " | ".join([row, protocols[protocol], *cells]) + " |")
+    """Return a table of the page, once for each protocol."""
+    lines: list[str] = []
+    for protocol in (CHOSEN, BEST):
+        table = tables.by_radius(long[long["table"] == number], printed.CIFAR10, protocol)
+        rows = [list(table.columns), ["---"] * len(table.columns), *table.to_numpy().tolist()]
+        lines += ["", f"Rows with a choice: {protocol}.", "", *(f"| {' | '.join(map(str, row))} |" for row in rows)]
     return lines

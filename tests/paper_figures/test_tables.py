@@ -31,7 +31,7 @@ def test_rows_are_complete_and_each_has_its_protocol(frames, number):
     assert all(count == radii[dataset] for (dataset, *_), count in per_row.items())
     expected = {tables.PAPER_BASELINE, tables.PAPER_FAMILY, *(row.name for row in tables.ROWS)}
     assert expected <= set(frame["row"])
-    assert any(name.startswith("published logs") for name in frame["row"]) == (number != 1)
+    assert any(name.startswith("logs, ") for name in frame["row"]) == (number != 1)
 
 
 @pytest.mark.parametrize(("number", "radius"), [(1, 0.25), (2, 0.25), (3, 2 / 255)])
@@ -64,7 +64,7 @@ def test_wrong_images_are_never_certified():
     chosen = made_up.profile()
     votes = made_up.wrong(made_up.votes(chosen, ALL_SURE), 5)
     frame = table2.compute(chosen, votes)
-    ours = frame[frame["row"].str.startswith("our models") & (frame["dataset"] == CIFAR10)]
+    ours = frame[frame["row"].str.startswith("ours") & (frame["dataset"] == CIFAR10)]
     assert ours["certified"].max() == 100.0 * (made_up.IMAGES - 5) / made_up.IMAGES
 
 
@@ -83,11 +83,11 @@ def test_the_dual_never_certifies_more_than_the_exact_certificate(number):
 def test_cells_that_were_not_computed_say_so(frames):
     for number in (1, 2):
         frame = frames[number]
-        ours = frame[(frame["dataset"] == IMAGENET) & frame["row"].str.startswith("our models")]
+        ours = frame[(frame["dataset"] == IMAGENET) & frame["row"].str.startswith("ours")]
         assert ours["certified"].isna().all()
         assert set(ours["note"]) == {tables.NOT_COMPUTED}
-        shown = tables.wide(frame, IMAGENET)
-        assert (shown.loc[tables.FAMILY.name] == tables.NOT_COMPUTED).all().all()
+        shown = tables.by_radius(frame, IMAGENET, CHOSEN)
+        assert (shown[tables.FAMILY.name] == tables.NOT_COMPUTED).all()
 
 
 def test_missing_votes_are_named_with_the_remedy():
@@ -98,15 +98,17 @@ def test_missing_votes_are_named_with_the_remedy():
 
 
 def test_the_printed_rows_are_the_papers(frames):
-    shown = tables.wide(frames[3])
-    assert shown.loc[(tables.PAPER_FAMILY, "as printed")].tolist() == ["60", "47", "38", "32", "23", "17"]
+    shown = tables.by_radius(frames[3], CIFAR10, BEST)
+    assert shown[tables.PAPER_FAMILY].tolist() == ["60", "47", "38", "32", "23", "17"]
+    assert shown["radius"].tolist() == ["2/255", "4/255", "6/255", "8/255", "10/255", "12/255"]
     assert math.isnan(frames[3].query("row == @tables.PAPER_FAMILY")["low"].iloc[0])
 
 
 def test_intervals_are_shown_on_demand(frames):
-    shown = tables.wide(frames[2], intervals=True)
-    text = shown.loc[(tables.BASELINE.name, CHOSEN)].iloc[0]
-    assert text.startswith("25.0 [")
+    with_them = tables.by_radius(frames[2], CIFAR10, CHOSEN)[tables.BASELINE.name].iloc[0]
+    without = tables.by_radius(frames[2], CIFAR10, CHOSEN, intervals=False)[tables.BASELINE.name].iloc[0]
+    assert without == "25.0"
+    assert with_them == "25.0 [13, 41]"  # Clopper-Pearson of 10 in 40: 0.127 to 0.412
 
 
 @pytest.mark.parametrize("number", [1, 2, 3])

@@ -93,7 +93,7 @@ def test_the_page_shows_every_answer_and_every_row(equal):
     for line in rows.reset_index().to_dict("records"):
         assert f"**{line['question']}** {line['answer']} {line['figures']}" in text
     for row in tables.ROWS:
-        assert text.count(f"| {row.name} |") == 6  # three tables, two protocols
+        assert text.count(f"| {row.name} |") == 6  # three tables, two protocols; in each once, as a heading
     assert f"{made_up.IMAGES} images" in text
     assert "nan" not in text
 
