@@ -135,14 +135,14 @@ def selection(table: pd.DataFrame) -> pd.DataFrame:
     """Return what choosing on the test images adds to each row of a table in long form, in percentage points.
 
     Returns:
-        One row per data set and row: mean and largest, over radii, of *best on the test images* less *chosen on other
-        images*.
+        One row per table, data set and row: mean and largest, over radii, of *best on the test images* less *chosen on
+        other images*.
     """
     wide = table[table["protocol"].isin([BEST, CHOSEN])].pivot(
-        index=["dataset", "row", "radius"], columns="protocol", values="certified"
+        index=["table", "dataset", "row", "radius"], columns="protocol", values="certified"
     )
     gain = (wide[BEST] - wide[CHOSEN]).dropna()
-    return gain.groupby(level=["dataset", "row"], sort=False).agg(["mean", "max"]).reset_index()
+    return gain.groupby(level=["table", "dataset", "row"], sort=False).agg(["mean", "max"]).reset_index()
 
 
 def required_at_same_radius(noise: str, baseline: str, threat: str) -> float:

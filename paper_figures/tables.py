@@ -3,8 +3,8 @@
 Rows, by the names that they have here, each under two protocols where there is a choice (module ``accuracy``):
 
 * ``[Z], baseline`` and ``[Z], family``: what [Z] prints.
-* ``logs, n = 100 000`` and ``logs, anytime``: the baseline from published logs, and as it would be if their draws were
-  stopped early, as ours are (module ``logs``).
+* ``logs, n = 100 000`` and ``logs, at most 25 000``: the baseline from published logs, and as it would be had their
+  draws been stopped early, as ours are (module ``logs``).
 * ``ours, baseline``: our models under the paper's baseline, Laplace or Gaussian noise at the scale of the training.
 * ``ours, re-tuned``: the same noise at all scales at which the family is tried.
 * ``ours, dual`` and ``ours, exact``: our models under the paper's family, by its Monte-Carlo dual and by the exact
@@ -125,7 +125,7 @@ def by_radius(frame: pd.DataFrame, dataset: str, protocol: str, *, intervals: bo
             return str(line.note)
         if not line.images:
             return f"{line.certified:.0f}"
-        return f"{line.certified:.1f}" + (f" [{line.low:.0f}, {line.high:.0f}]" if intervals else "")
+        return f"{line.certified:.1f}" + (f" [{line.low:.0f}–{line.high:.0f}]" if intervals else "")
 
     part = frame[(frame["dataset"] == dataset) & frame["protocol"].isin([protocol, PRINTED])]
     cells = part.assign(text=[text(line) for line in part.itertuples()])

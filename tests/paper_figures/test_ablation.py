@@ -71,13 +71,15 @@ def test_the_dual_costs_something_and_never_gains():
 
 def test_selection_is_best_less_chosen():
     rows = [
-        {"dataset": "d", "row": "r", "radius": radius, "protocol": protocol, "certified": value}
+        {"table": table, "dataset": "d", "row": "r", "radius": radius, "protocol": protocol, "certified": value}
+        for table in (1, 2)
         for radius, best, other in ((1.0, 50.0, 48.0), (2.0, 40.0, 40.0))
         for protocol, value in ((BEST, best), (CHOSEN, other), ("as printed", 1.0))
     ]
-    found = ablation.selection(pd.DataFrame(rows)).iloc[0]
-    assert found["mean"] == 1.0
-    assert found["max"] == 2.0
+    found = ablation.selection(pd.DataFrame(rows))
+    assert found["table"].tolist() == [1, 2]
+    assert found["mean"].tolist() == [1.0, 1.0]
+    assert found["max"].tolist() == [2.0, 2.0]
 
 
 def test_selection_of_a_table():

@@ -108,7 +108,7 @@ def test_intervals_are_shown_on_demand(frames):
     with_them = tables.by_radius(frames[2], CIFAR10, CHOSEN)[tables.BASELINE.name].iloc[0]
     without = tables.by_radius(frames[2], CIFAR10, CHOSEN, intervals=False)[tables.BASELINE.name].iloc[0]
     assert without == "25.0"
-    assert with_them == "25.0 [13, 41]"  # Clopper-Pearson of 10 in 40: 0.127 to 0.412
+    assert with_them == "25.0 [13–41]"  # Clopper-Pearson of 10 in 40: 0.127 to 0.412
 
 
 @pytest.mark.parametrize("number", [1, 2, 3])
