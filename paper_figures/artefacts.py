@@ -22,14 +22,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Final
 
 import pandas as pd
 from matplotlib.figure import Figure
 
-from paper_figures import figure1, figure2, figure3
+from paper_figures import comparison, figure1, figure2, figure3, figure4, table3
 from paper_figures.drawing import save
 
 PUBLISHED: Final = Path(__file__).parent / "published"
@@ -91,12 +91,19 @@ def _trade_off() -> pd.DataFrame:
     return figure3.compute()
 
 
+def _no_blanks(frame: pd.DataFrame) -> pd.DataFrame:
+    """Return a table with a dash for empty text, which a file would not tell from a missing number."""
+    return frame.replace({"": "–"})
+
+
 #: The curves of Figure 1 are closed forms of log-Gamma functions of size 100, good to 13 digits.
 _CLOSED = 1e-10
 #: Certificates add the estimated error of their quadrature, up to 4e-7, which may differ with how sums are rounded.
 _CERTIFICATE = 1e-6
 #: Adaptive cubature in the plane stops where its estimate is below 1e-6 for each of 9 panels.
 _CUBATURE = 1e-5
+#: Ends of intervals, in percent, by bisection to the last digits; p-values. Shares of images are counts: the same.
+_INTERVAL = 1e-6
 
 ARTEFACTS: Final = (
     Artefact(
@@ -143,6 +150,30 @@ ARTEFACTS: Final = (
         lambda: figure3.certified(_trade_off()),
         keys=("ball", "family", "k", "accuracy"),
         tolerances={"sigma": _CLOSED, "lower_bound": 5.0 * _CERTIFICATE},  # λ p - D with λ up to about 5
+    ),
+    Artefact(
+        "table3",
+        "certified accuracy under Linf: Gaussian noise against Eq. 13",
+        table3.compute,
+        keys=("dataset", "row", "protocol", "shown"),
+        tolerances=dict.fromkeys(("radius", "certified", "low", "high"), _INTERVAL),
+        draw=table3.draw,
+        numbers=_no_blanks,
+    ),
+    Artefact(
+        "table3_tests",
+        "McNemar's tests of Table 3",
+        partial(comparison.compute, 3),
+        keys=("row", "against", "shown"),
+        tolerances=dict.fromkeys(("difference", "low", "high", "p_value", "p_holm", "printed"), _INTERVAL),
+    ),
+    Artefact(
+        "figure4",
+        "certified accuracy against the Linf radius, for each scale of the noise",
+        figure4.compute,
+        keys=("model", "noise", "radius"),
+        tolerances=dict.fromkeys(("k", "sigma0", "radius", "certified", "low", "high"), _INTERVAL),
+        draw=figure4.draw,
     ),
 )  # fmt: skip
 

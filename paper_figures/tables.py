@@ -169,7 +169,7 @@ def _draw_panel(axes: Any, part: pd.DataFrame) -> None:
     axes.set_xticks(list(radii.values()), part.drop_duplicates("radius").sort_values("radius")["shown"])
     axes.set_xlabel(f"{part['threat'].iloc[0]} radius (input units)")
     axes.set_ylabel("certified accuracy (%)")
-    axes.set_ylim(bottom=0.0)
+    axes.set_ylim(bottom=-1.0)  # marks at 0 stay whole
 
 
 def _of_part(part: printed.Printed, chosen: Profile, votes: pd.DataFrame) -> Iterator[dict[str, Any]]:
