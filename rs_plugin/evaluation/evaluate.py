@@ -85,7 +85,9 @@ def evaluate(
         store: path of the vote store, None to keep votes in memory only.
         device: where the network runs, its own device if None; the model is moved there and stays.
         method: as for ``certificate``.
-        workers: threads that share the work; torch's number of threads if None. The result does not depend on it.
+        workers: threads that share the work and the network; torch's number of threads if None. The result does not
+            depend on it, unless the network keeps something of a pass in itself and reads it later, as with forward
+            hooks that store features: passes of two threads would mix. Give 1 for such a network.
         progress: called with (images done, images in all).
         data_dir: as for ``load_dataset``.
         preprocessing: as for ``load_dataset``.
