@@ -136,19 +136,18 @@ def bundled(name: str, *factors: float) -> Scale:
 
 def cpu() -> Profile:
     """Return the profile of the committed votes; its scales are those that did best among the screened ones."""
-    laplace = [bundled("laplace_0.25", 0.84), bundled("laplace_0.5", 0.84)]
+    laplace = [bundled("laplace_0.25", 0.84), bundled("laplace_0.5")]
     gaussian = [bundled("gaussian_0.25", 0.84), bundled("gaussian_0.5", 0.84), bundled("gaussian_1")]
     linf = [
         bundled("gaussian_0.25_adv", 0.84), bundled("gaussian_0.25"), bundled("gaussian_0.5"), bundled("gaussian_1"),
         bundled("mixednorm_0.25"),
     ]  # fmt: skip
-    small = candidates(2, CIFAR10, [bundled("gaussian_0.12")], ())  # reaches no radius but 0.25
     return Profile(
         name="cpu",
         sets={CIFAR10: ("cifar10_jpeg", "every_20th")},
         menus={
             (3, CIFAR10): candidates(3, CIFAR10, linf, (25,)),
-            (2, CIFAR10): candidates(2, CIFAR10, gaussian, (500,)) + small,
+            (2, CIFAR10): candidates(2, CIFAR10, gaussian, (500,)),
             (1, CIFAR10): candidates(1, CIFAR10, laplace, (500,)),
         },
         votes=DATA / "votes.csv.gz",

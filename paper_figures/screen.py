@@ -1,8 +1,8 @@
 """Which noises are worth many draws: a few draws of each, on test images that no table uses.
 
-``python -m paper_figures.screen`` counts them, with ``RS_DATA`` at hand, in about an hour on two cores, goes on where
-it was interrupted, and writes ``paper_figures/data/screen.csv.gz``. The images are numbers 10, 50, 90, … of CIFAR-10's
-test images; those of the tables are 0, 20, 40, …
+``python -m paper_figures.screen`` counts those that are missing from ``paper_figures/data/screen.csv.gz``, with
+``RS_DATA`` at hand, in about an hour on two cores for all, and writes that file after each. The images are numbers 10,
+50, 90, … of CIFAR-10's test images; those of the tables are 0, 20, 40, …
 """
 
 from __future__ import annotations
@@ -113,16 +113,20 @@ def load() -> pd.DataFrame:
 
 
 def main() -> None:
-    """Count all pairs and write the table."""
+    """Count what is missing, and write the table after each pair."""
     STORE.parent.mkdir(exist_ok=True)
     TABLE.parent.mkdir(exist_ok=True)
-    data, frames = held_out(), []
+    frames = [group for _, group in load().groupby(["model", "noise"], sort=False)] if TABLE.exists() else []
+    known = {(frame["model"].iloc[0], frame["noise"].iloc[0]) for frame in frames}
+    data = held_out()
     for number, pair in enumerate(pairs()):
+        if (pair.model, str(pair.noise)) in known:
+            continue
         frames.append(count(pair, data))
         right = (frames[-1]["selected"] == frames[-1]["label"]).mean()
         print(f"{number} {pair.model} {pair.noise}: {100 * right:.1f} % right", file=sys.stderr, flush=True)
-    compression = {"method": "gzip", "mtime": 0}  # the same bytes for the same votes
-    pd.concat(frames).to_csv(TABLE, index=False, compression=compression, lineterminator="\n")
+        compression = {"method": "gzip", "mtime": 0}  # the same bytes for the same votes
+        pd.concat(frames).to_csv(TABLE, index=False, compression=compression, lineterminator="\n")
 
 
 if __name__ == "__main__":

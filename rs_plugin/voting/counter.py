@@ -7,6 +7,7 @@ import queue
 import threading
 import time
 from collections.abc import Generator, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Final, TypeVar
 
 import numpy as np
@@ -19,6 +20,7 @@ from rs_plugin.streams import CHUNK, chunk_seed
 from rs_plugin.voting.manner import Manner, beside, check_alone, far_from, find_manner
 from rs_plugin.voting.passes import check_classes, classes_of, computing_in, scores_of, single_threaded
 from rs_plugin.voting.schedule import Answer, Ask, Counts, DrawRange, Poll, Schedule, Slot
+from rs_plugin.voting.sharing import thread_copy
 
 _BLOCK_VALUES: Final = 1 << 20
 _BLOCK_ROWS: Final = 256
@@ -62,6 +64,9 @@ def group_slots(rows: int, dim: int) -> int:
 class VoteCounter:
     """Counts votes of a base network; safe to use from several threads.
 
+    Each thread runs a copy of the network that shares its weights, or one thread after the other runs the network
+    itself (module ``sharing``).
+
     Args:
         base: the network, in eval mode on ``device``, for images in [0, 1].
         noise: the smoothing noise.
@@ -92,6 +97,7 @@ class VoteCounter:
         self._slots = group_slots(rows, self._dim)
         self._manner: Manner | None = None
         self._lock = threading.Lock()
+        self._turn: AbstractContextManager[Any] = threading.Lock()  # of passes that have to wait for one another
         self._local = threading.local()
 
     def manner(self, image: Tensor) -> Manner:
@@ -108,6 +114,8 @@ class VoteCounter:
                     self._network, self._manner = find_manner(
                         self._network, images, self._num_classes, self._precision, self._compiled
                     )
+                if self._manner.at_once:
+                    self._turn = nullcontext()
             return self._manner
 
     def _noisy(self, image: Tensor) -> Tensor:
@@ -208,27 +216,31 @@ class VoteCounter:
                 drawn = noise[start : start + CHUNK].view(CHUNK, *self._shape)
                 torch.add(drawn, image, out=images[start : start + CHUNK])
             images[wanted:].zero_()  # votes are not to depend on what was counted before
-            classes = torch.cat(
-                [self._classes(images[first : first + self._rows]) for first in range(0, wanted, self._rows)]
-            )
+            passes = [images[first : first + self._rows] for first in range(0, wanted, self._rows)]
+            classes = torch.cat([self._classes(part) for part in passes])
         answers = np.asarray(classes[:wanted].view(len(slots), CHUNK).cpu().numpy())
         check_classes(min(int(row[: slot.used + slot.clean].min()) for row, slot in zip(answers, slots, strict=True)))
         return answers
 
     def _classes(self, images: Tensor) -> Tensor:
+        """Return the classes of one pass, when it is its turn."""
+        with self._turn:
+            return self._checked_classes(self._local.network, images)
+
+    def _checked_classes(self, network: Any, images: Tensor) -> Tensor:
         """Return the classes of one pass. Now and then it is shown once more, in part, beside other images."""
         local = self._local
         local.passes += 1
         now = images.clone() if _due(local.passes) else None  # a network may write into its input
-        classes = classes_of(scores_of(self._network, images, self._num_classes))
+        classes = classes_of(scores_of(network, images, self._num_classes))
         if now is None:
             return classes
         # Images of another pass, most often of another image, are the company that votes are counted in.
         others = local.checked if local.checks % 2 else far_from(now, local.checks // 2)
         shown = beside(now, others, local.checks // 2)
-        there = classes_of(scores_of(self._network, shown.block.clone(), self._num_classes))
+        there = classes_of(scores_of(network, shown.block.clone(), self._num_classes))
         if not torch.equal(there[shown.places], classes[shown.places]):
-            check_alone(self._network, now, scores_of(self._network, now.clone(), self._num_classes), [shown])
+            check_alone(network, now, scores_of(network, now.clone(), self._num_classes), [shown])
         local.checked, local.checks = now, local.checks + 1
         return classes
 
@@ -243,6 +255,8 @@ class VoteCounter:
             layout = self._manner.memory_format
             local.images = torch.zeros(shape, dtype=torch.float32, device=self._device).contiguous(memory_format=layout)
             local.generator = torch.Generator(device=self._device)
+            copied = self._manner.at_once and not self._compiled  # what is compiled keeps nothing
+            local.network = thread_copy(self._network) if copied else self._network
             local.passes = local.checks = 0
             local.checked = None
         return local.noise, local.images, local.generator

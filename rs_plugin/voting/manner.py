@@ -17,22 +17,25 @@ from torch import Tensor, nn
 from rs_plugin.errors import ModelError, first_line
 from rs_plugin.streams import CHUNK
 from rs_plugin.voting.passes import check_classes, classes_of, computing_in, scores_of
+from rs_plugin.voting.sharing import compiled_runs_at_once, copies_run_at_once
 
 #: Change of a row's margin, over the usual margin, that another layout, place or compiled code may make by rounding.
 _ROUNDING: Final = 0.01
 
 
 class Manner(NamedTuple):
-    """How images are laid out, and whether a pass may hold draws of several.
+    """How images are laid out, whether a pass may hold draws of several, and whether passes need to wait.
 
     Attributes:
         layout: ``"channels_last"``, in which convolutions are about 1.5 times as fast, or ``"contiguous"`` for grey
             images and for networks that cannot read the other.
         mixed: whether a pass may hold draws of several images.
+        at_once: whether threads may run the network at the same time (module ``sharing``).
     """
 
     layout: str = "contiguous"
     mixed: bool = False
+    at_once: bool = False
 
     @property
     def memory_format(self) -> torch.memory_format:
@@ -61,15 +64,19 @@ def find_manner(
     """
     layout, scores = _layout(network, images, num_classes, precision)
     images = images.contiguous(memory_format=Manner(layout).memory_format)
+    at_once = None
     if compiled:
-        network, scores = _compiled(network, images, scores, precision)
+        network, scores, at_once = _compiled(network, images, scores, precision)
     check_alone(network, images, scores, [beside(images, far_from(images, turn), turn) for turn in range(2)])
     there = scores_of(network, _like(images, images.roll(CHUNK, 0)), num_classes).roll(-CHUNK, 0)
     if not _agree(network, images, scores, there, precision):
         raise ModelError(
             "the base network's answer to an image depends on its place in a pass; make it answer for each by itself"
         )
-    return network, Manner(layout, len(images) % CHUNK == 0 and torch.equal(scores, there))
+    mixed = len(images) % CHUNK == 0 and torch.equal(scores, there)
+    if at_once is None:
+        at_once = copies_run_at_once(network, 0.5 * images.flip(0))
+    return network, Manner(layout, mixed, at_once)
 
 
 class Shown(NamedTuple):
@@ -138,27 +145,38 @@ def _layout(network: Any, images: Tensor, num_classes: int, precision: str) -> t
     return ("channels_last", there) if fits else ("contiguous", scores)
 
 
-def _compiled(network: nn.Module, images: Tensor, scores: Tensor, precision: str) -> tuple[Any, Tensor]:
-    """Return ``torch.compile`` of a copy of the network, its weights as they are now, and its scores.
+def _compiled(network: nn.Module, images: Tensor, scores: Tensor, precision: str) -> tuple[Any, Tensor, bool]:
+    """Return ``torch.compile`` of a copy of the network, its weights as they are now, its scores, and ``at_once``.
 
     Raises:
         ModelError: it cannot be compiled, or answers otherwise than the network itself by more than rounding.
     """
-    try:
-        import torch._inductor.config  # the setting that lets weights be constants is documented nowhere else
-
-        # Compiled code is kept with the code that it came from, for all networks of a class: what was compiled for
-        # other weights must not be met. A caller's own compiled networks are compiled once more when next called.
-        torch.compiler.reset()
-        fast = torch.compile(copy.deepcopy(network), dynamic=False)
-        with torch._inductor.config.patch(freezing=True):
-            found = fast(images.clone())
-    except Exception as error:
-        reason = first_line(error)
-        raise ModelError(f"the base network cannot be compiled here ({reason}); do without compiled=True") from error
+    for whole in (True, False):  # as one graph, or as several
+        try:
+            copied = copy.deepcopy(network)
+            fast, found = _compile(copied, images, whole)
+            at_once = whole and compiled_runs_at_once(fast, copied, 0.5 * images.flip(0))
+            break
+        except Exception as error:
+            failure = error
+    else:
+        reason = first_line(failure)
+        text = f"the base network cannot be compiled here ({reason}); do without compiled=True"
+        raise ModelError(text) from failure
     if not _agree(network, images, scores, found, precision):
         raise ModelError("the compiled network answers otherwise than the network itself; do without compiled=True")
-    return fast, found
+    return fast, found, at_once
+
+
+def _compile(network: nn.Module, images: Tensor, whole: bool) -> tuple[Any, Tensor]:
+    import torch._inductor.config  # the setting that lets weights be constants is documented nowhere else
+
+    # Compiled code is kept with the code that it came from, for all networks of a class: what was compiled for
+    # other weights must not be met. A caller's own compiled networks are compiled once more when next called.
+    torch.compiler.reset()
+    fast = torch.compile(network, dynamic=False, fullgraph=whole)
+    with torch._inductor.config.patch(freezing=True):
+        return fast, fast(images.clone())
 
 
 def _agree(network: Any, images: Tensor, scores: Tensor, other: Tensor, precision: str) -> bool:
