@@ -4,9 +4,11 @@
   to the probability that a radius requires.
 * ``scale``: the baseline's noise at several scales, ``k = 0``.
 * ``certificate``: the Monte-Carlo dual against the exact certificate, on the same votes.
+* ``estimation``: the same without votes: what each asks for, and what [Z]'s inequality for a single ``λ`` would.
 * ``selection``: best on the test images against chosen on other images.
 
 The first two are of the screened images, which no table uses: 200 draws each, enough for means over 250 images.
+``draw`` draws the first.
 """
 
 from __future__ import annotations
@@ -17,17 +19,21 @@ from typing import Any, Final
 
 import numpy as np
 import pandas as pd
+from matplotlib.figure import Figure
 from scipy import optimize, special
 
 import rs_plugin as rs
-from paper_figures import printed, screen
+from paper_figures import dual, printed, screen
 from paper_figures.accuracy import BEST, CHOSEN, INTERVAL
+from paper_figures.drawing import TEXT_WIDTH, lines, styled
 from paper_figures.profiles import DIMS, FAMILIES, Profile, profile
 from paper_figures.tables import FAMILY, FAMILY_DUAL, menu
 from paper_figures.votes import load
+from rs_plugin.estimation import AlphaBudget
 
 DIM: Final = DIMS[printed.CIFAR10]
 THREATS: Final = {family: printed.of(table, printed.CIFAR10).threat for table, family in FAMILIES.items()}
+EQUATIONS: Final = {"l1_exponential": "Eq. 10", "l2_exponential": "Eq. 11", "mixed_norm": "Eq. 13"}
 REQUIRED: Final = 0.9  # what the baseline asks for at the radius at which p* is compared
 _Z: Final = float(special.ndtri((1.0 + INTERVAL) / 2.0))
 
@@ -49,8 +55,7 @@ def exponent(frame: pd.DataFrame | None = None) -> pd.DataFrame:
     rows = []
     for name, noise, group in _groups(frame[frame["k"] > 0]):
         family, model, factor, k = name
-        baseline = "laplace" if family == "l1_exponential" else "gaussian"
-        known = plain[baseline, model, factor]
+        known = plain[_baseline(family), model, factor]
         rows.append(
             {
                 "family": family, "model": model, "factor": factor, "k": k,
@@ -59,6 +64,11 @@ def exponent(frame: pd.DataFrame | None = None) -> pd.DataFrame:
             }
         )  # fmt: skip
     return pd.DataFrame(rows)
+
+
+def _baseline(family: str) -> str:
+    """Return the name of a family's noise without ``k``."""
+    return "laplace" if family == "l1_exponential" else "gaussian"
 
 
 def _groups(frame: pd.DataFrame) -> Iterator[tuple[tuple[Any, ...], str, pd.DataFrame]]:
@@ -84,29 +94,29 @@ def scale(frame: pd.DataFrame | None = None) -> pd.DataFrame:
         frame: of the screening; the committed one if None.
 
     Returns:
-        One row per threat model, model and factor: noise, probability (as of ``exponent``), change, low, high (points
-        against factor 1), and for every radius of the family's table, by its printed name, the percent of images whose
-        share of label votes exceeds ``p*``: a guess from few draws, to choose by, no certificate.
+        One row per table, model, factor and radius of the table: threat, noise, probability (as of ``exponent``),
+        change, low, high (points against factor 1), shown (the radius) and over (percent of images whose share of label
+        votes exceeds ``p*``: a guess from few draws, to choose by, no certificate).
     """
     frame = screen.load() if frame is None else frame
-    plain = frame[frame["k"] == 0]
     rows = []
-    for (family, model), group in plain.groupby(["family", "model"], sort=False):
-        parts = {f: part.set_index("index")["label_votes"] / screen.N for f, part in group.groupby("factor")}
-        threat = THREATS[str(family)]
-        table = next(table for table, name in FAMILIES.items() if name == family)
+    for table, family in FAMILIES.items():
         part = printed.of(table, printed.CIFAR10)
-        for factor, shares in parts.items():
-            noise = str(group.loc[group["factor"] == factor, "noise"].iloc[0])
-            certificate = rs.certificate(rs.parse_noise(noise), threat, DIM)
-            over = shares.to_numpy()[:, None] > certificate.required_probability(np.array(part.radii))
-            rows.append(
-                {
-                    "threat": threat, "model": model, "factor": factor, "noise": noise,
-                    "probability": 100.0 * shares.mean(), **_paired_mean(shares - parts[1.0]),
-                    **dict(zip(part.shown, 100.0 * over.mean(axis=0), strict=True)),
-                }
-            )  # fmt: skip
+        plain = frame[(frame["k"] == 0) & (frame["noise"].str.startswith(f"{_baseline(family)}("))]
+        for model, group in plain.groupby("model", sort=False):
+            shares = {factor: _shares(one) for factor, one in group.groupby("factor")}
+            for factor, label in shares.items():
+                noise = str(group.loc[group["factor"] == factor, "noise"].iloc[0])
+                certificate = rs.certificate(rs.parse_noise(noise), part.threat, DIM)
+                over = label.to_numpy()[:, None] > certificate.required_probability(np.array(part.radii))
+                common = {
+                    "table": table, "threat": part.threat, "model": model, "factor": factor, "noise": noise,
+                    "probability": 100.0 * label.mean(), **_paired_mean(label - shares[1.0]),
+                }  # fmt: skip
+                rows += [
+                    {**common, "shown": shown, "over": share}
+                    for shown, share in zip(part.shown, 100.0 * over.mean(axis=0), strict=True)
+                ]
     return pd.DataFrame(rows)
 
 
@@ -129,6 +139,64 @@ def certificate(table: int, chosen: Profile | None = None, votes: pd.DataFrame |
                 rows.append({"dataset": part.dataset, "candidate": name, "shown": shown, "exact": one, "dual": other})
     frame = pd.DataFrame(rows)
     return frame.assign(gain=frame["exact"] - frame["dual"])
+
+
+def estimation(table: int, chosen: Profile | None = None) -> pd.DataFrame:
+    """Return what a radius requires by the exact certificate and by two Monte-Carlo duals, without any votes.
+
+    [Z] bounds the mean of ``(λ - e^ℓ)_+`` over ``n`` draws by Hoeffding's inequality for one ``λ`` and one radius. On
+    average that asks for ``p* + √(log(2/δ) / 2n)``, had ``λ`` been known to be the best one. ``dual`` is that of the
+    tables, which holds for all ``λ`` and radii at once. Both have a tenth of alpha as ``δ``.
+
+    Returns:
+        One row per member of the family and radius of the table: noise, shown, and exact, single, dual (percent;
+        above 100 where no votes suffice).
+    """
+    chosen = chosen or profile()
+    rows = []
+    for part in chosen.parts(table):
+        noises = dict.fromkeys(c.noise for c in chosen.menus[table, part.dataset] if c.role == "family")
+        dim, radii = DIMS[part.dataset], np.array(part.radii)
+        share = AlphaBudget.split(chosen.alpha, deterministic=False).certificate
+        single = math.sqrt(math.log(2.0 / share) / (2.0 * chosen.dual_draws))
+        for noise in map(rs.parse_noise, noises):
+            exact = rs.certificate(noise, part.threat, dim).required_probability(radii)
+            sampled = dual.required(noise, part.threat, dim, radii, share, chosen.dual_draws)
+            for shown, one, other in zip(part.shown, exact, sampled, strict=True):
+                rows.append(
+                    {
+                        "dataset": part.dataset, "noise": str(noise), "shown": shown, "exact": 100.0 * one,
+                        "single": 100.0 * (one + single), "dual": 100.0 * other,
+                    }
+                )  # fmt: skip
+    return pd.DataFrame(rows)
+
+
+def draw(frame: pd.DataFrame) -> Figure:
+    """Return a panel per family: what ``k > 0`` adds to the label's probability against that probability at ``k = 0``.
+
+    Args:
+        frame: of ``exponent``.
+    """
+    families = list(dict.fromkeys(frame["family"]))
+    with styled():
+        figure = Figure(figsize=(TEXT_WIDTH, 2.8), layout="constrained")
+        panels = figure.subplots(1, len(families), sharey=True, squeeze=False)[0]
+        for axes, family in zip(panels, families, strict=True):
+            part = frame[frame["family"] == family]
+            curves = list(part.groupby("k"))
+            axes.axhline(0.0, color="0.6", linewidth=0.8)
+            for line, (k, points) in zip(lines(len(curves)), curves, strict=True):
+                axes.errorbar(
+                    points["probability"], points["change"],
+                    yerr=[points["change"] - points["low"], points["high"] - points["change"]], color=line.color,
+                    marker=line.marker or "x", linestyle="none", markersize=4, elinewidth=0.8, label=f"$k={k:g}$",
+                )  # fmt: skip
+            axes.set_title(EQUATIONS[family])
+            axes.set_xlabel("label's probability at $k=0$ (%)")
+            axes.legend(loc="lower left")
+        panels[0].set_ylabel("change (points)")
+        return figure
 
 
 def selection(table: pd.DataFrame) -> pd.DataFrame:

@@ -1,14 +1,14 @@
 """What is published of [Z], each under a name: how it is computed, drawn, written and compared.
 
 ``python -m paper_figures`` writes all of it into ``paper_figures/published/``: for a name, ``name.csv`` with the
-numbers and, where it is drawn, ``name.pdf`` and ``name.png``. ``tests/paper_figures/test_published.py`` computes it
-anew and compares.
+numbers, ``name.pdf`` and ``name.png`` where it is drawn, and ``name.md`` where it is told.
+``tests/paper_figures/test_published.py`` computes it anew and compares.
 
 To add a table or a figure, append an ``Artefact`` to ``ARTEFACTS`` below:
 
 * ``compute`` takes no argument and returns the whole data frame; wrap it in ``functools.partial`` or a function of this
   module to choose arguments. It reads nothing but what is committed.
-* ``draw`` turns that frame into a figure; leave it out for a table.
+* ``draw`` turns that frame into a figure, ``tell`` into a page of Markdown; leave them out for a table.
 * ``numbers`` reduces the frame to what is worth storing, where the whole would be large.
 * ``keys`` name the columns that tell a reader which row is meant; they are compared like all others.
 * ``tolerances`` say how far a column of floats may be off, each with its reason as a comment. Every other column,
@@ -29,8 +29,9 @@ from typing import Final
 import pandas as pd
 from matplotlib.figure import Figure
 
-from paper_figures import comparison, figure1, figure2, figure3, figure4, table3
+from paper_figures import ablation, comparison, figure1, figure2, figure3, figure4, table1, table2, table3, verdict
 from paper_figures.drawing import save
+from paper_figures.theory import statements
 
 PUBLISHED: Final = Path(__file__).parent / "published"
 
@@ -53,6 +54,7 @@ class Artefact:
         keys: columns that name a row.
         tolerances: absolute, by column.
         draw: returns the figure of what ``compute`` returns; None for a table.
+        tell: returns a page of it, as Markdown; None for none.
         numbers: reduces what ``compute`` returns to what is stored.
     """
 
@@ -62,15 +64,27 @@ class Artefact:
     keys: tuple[str, ...]
     tolerances: Mapping[str, float] = field(default_factory=dict)
     draw: Callable[[pd.DataFrame], Figure] | None = None
+    tell: Callable[[pd.DataFrame], str] | None = None
     numbers: Callable[[pd.DataFrame], pd.DataFrame] = _unchanged
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        """The names of what is written."""
+        ends = ("csv", *(("pdf", "png") if self.draw else ()), *(("md",) if self.tell else ()))
+        return tuple(f"{self.name}.{end}" for end in ends)
 
     def write(self, folder: Path) -> list[Path]:
         """Compute and write it; return the files."""
         frame = self.compute()
         folder.mkdir(parents=True, exist_ok=True)
-        table = folder / f"{self.name}.csv"
-        self.numbers(frame).to_csv(table, index=False, float_format=_DIGITS, lineterminator="\n")
-        return [table, *(save(self.draw(frame), folder, self.name) if self.draw else [])]
+        self.numbers(frame).to_csv(
+            folder / f"{self.name}.csv", index=False, float_format=_DIGITS, lineterminator="\n"
+        )
+        if self.draw:
+            save(self.draw(frame), folder, self.name)
+        if self.tell:
+            (folder / f"{self.name}.md").write_text(self.tell(frame), encoding="utf-8", newline="\n")
+        return [folder / name for name in self.files]
 
 
 def _every_tenth_point(frame: pd.DataFrame) -> pd.DataFrame:
@@ -91,6 +105,17 @@ def _trade_off() -> pd.DataFrame:
     return figure3.compute()
 
 
+@cache
+def _evidence() -> verdict.Evidence:
+    """Return what the verdict rests on, once; the theory as it is published."""
+    return verdict.evidence(statements=pd.read_csv(PUBLISHED / "statements.csv"))
+
+
+def _certificates() -> pd.DataFrame:
+    """Return exact against dual of all three tables."""
+    return _evidence().certificates
+
+
 def _no_blanks(frame: pd.DataFrame) -> pd.DataFrame:
     """Return a table with a dash for empty text, which a file would not tell from a missing number."""
     return frame.replace({"": "–"})
@@ -104,6 +129,38 @@ _CERTIFICATE = 1e-6
 _CUBATURE = 1e-5
 #: Ends of intervals, in percent, by bisection to the last digits; p-values. Shares of images are counts: the same.
 _INTERVAL = 1e-6
+#: Means in percent, and p* in percent, which holds the estimated error of its quadrature.
+_PERCENT = 100.0 * _CERTIFICATE
+
+_TABLES: Final = {
+    1: ("certified accuracy under L1: Laplace noise against Eq. 10", table1),
+    2: ("certified accuracy under L2: Gaussian noise against Eq. 11", table2),
+    3: ("certified accuracy under Linf: Gaussian noise against Eq. 13", table3),
+}
+
+
+def _table(number: int) -> tuple[Artefact, Artefact]:
+    """Return a table of [Z] and its tests."""
+    title, module = _TABLES[number]
+    return (
+        Artefact(
+            f"table{number}",
+            title,
+            module.compute,
+            keys=("dataset", "row", "protocol", "shown"),
+            tolerances=dict.fromkeys(("radius", "certified", "low", "high"), _INTERVAL),
+            draw=module.draw,
+            numbers=_no_blanks,
+        ),
+        Artefact(
+            f"table{number}_tests",
+            f"McNemar's tests of Table {number}",
+            partial(comparison.compute, number),
+            keys=("row", "against", "shown"),
+            tolerances=dict.fromkeys(("difference", "low", "high", "p_value", "p_holm", "printed"), _INTERVAL),
+        ),
+    )
+
 
 ARTEFACTS: Final = (
     Artefact(
@@ -152,21 +209,12 @@ ARTEFACTS: Final = (
         tolerances={"sigma": _CLOSED, "lower_bound": 5.0 * _CERTIFICATE},  # λ p - D with λ up to about 5
     ),
     Artefact(
-        "table3",
-        "certified accuracy under Linf: Gaussian noise against Eq. 13",
-        table3.compute,
-        keys=("dataset", "row", "protocol", "shown"),
-        tolerances=dict.fromkeys(("radius", "certified", "low", "high"), _INTERVAL),
-        draw=table3.draw,
-        numbers=_no_blanks,
+        "statements",
+        "theorems, corollaries and propositions: cases tried, and how many agree",
+        lambda: statements.compute()[["statement", "cases", "agree", "verdict"]],
+        keys=("statement",),
     ),
-    Artefact(
-        "table3_tests",
-        "McNemar's tests of Table 3",
-        partial(comparison.compute, 3),
-        keys=("row", "against", "shown"),
-        tolerances=dict.fromkeys(("difference", "low", "high", "p_value", "p_holm", "printed"), _INTERVAL),
-    ),
+    *(each for number in _TABLES for each in _table(number)),
     Artefact(
         "figure4",
         "certified accuracy against the Linf radius, for each scale of the noise",
@@ -174,6 +222,35 @@ ARTEFACTS: Final = (
         keys=("model", "noise", "radius"),
         tolerances=dict.fromkeys(("k", "sigma0", "radius", "certified", "low", "high"), _INTERVAL),
         draw=figure4.draw,
+    ),
+    Artefact(
+        "ablation_exponent",
+        "what k > 0 does at one second moment: to the label's probability, and to what a radius requires",
+        ablation.exponent,
+        keys=("family", "model", "factor", "k"),
+        tolerances=dict.fromkeys(("factor", "k", "probability", "change", "low", "high", "required"), _PERCENT),
+        draw=ablation.draw,
+    ),
+    Artefact(
+        "ablation_scale",
+        "what other scales do, k = 0",
+        ablation.scale,
+        keys=("table", "model", "factor", "shown"),
+        tolerances=dict.fromkeys(("factor", "probability", "change", "low", "high", "over"), _PERCENT),
+    ),
+    Artefact(
+        "ablation_certificate",
+        "the exact certificate against the Monte-Carlo dual, on the same votes",
+        _certificates,
+        keys=("table", "candidate", "shown"),
+        tolerances=dict.fromkeys(("exact", "dual", "gain"), _INTERVAL),
+    ),
+    Artefact(
+        "verdict",
+        "what holds, claim by claim",
+        lambda: verdict.compute(_evidence()),
+        keys=("topic", "question"),
+        tell=lambda rows: verdict.page(rows, _evidence()),
     ),
 )  # fmt: skip
 

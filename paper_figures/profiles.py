@@ -2,8 +2,8 @@
 
 ``RS_PROFILE`` names the profile. ``cpu``, the default, is what the committed votes are of: the bundled ResNet-20s on
 every 20th test image of CIFAR-10 (JPEG). ``paper`` is for a GPU with the original data: CIFAR-10 itself, and ImageNet,
-with the checkpoints that Cohen et al. published, unpacked under ``RS_DATA/checkpoints``; its votes are counted on first
-use and kept beside the others.
+with the checkpoints that Cohen et al. published, unpacked under ``RS_DATA/checkpoints``; its votes are kept beside the
+others, and counted by ``python -m paper_figures.votes`` or by the notebook of the tables.
 
 A menu lists, for one table and data set, what its rows choose from:
 

@@ -34,7 +34,6 @@ class Evidence(NamedTuple):
         comparisons: of module ``comparison``, all three.
         certificates: of ``ablation.certificate``, all three, with a column table.
         exponent: of ``ablation.exponent``.
-        scale: of ``ablation.scale``.
         statements: of ``theory.claims.summary``: statement, cases, agree, verdict; None leaves the theory out.
     """
 
@@ -42,7 +41,6 @@ class Evidence(NamedTuple):
     comparisons: pd.DataFrame
     certificates: pd.DataFrame
     exponent: pd.DataFrame
-    scale: pd.DataFrame
     statements: pd.DataFrame | None = None
 
 
@@ -58,7 +56,6 @@ def evidence(
         comparisons=pd.concat([comparison.compute(n, chosen, votes) for n in NAMES], ignore_index=True),
         certificates=pd.concat([ablation.certificate(n, chosen, votes).assign(table=n) for n in NAMES]),
         exponent=ablation.exponent(screened),
-        scale=ablation.scale(screened),
         statements=statements,
     )
 

@@ -1,9 +1,10 @@
 """The votes behind Tables 1 to 3 and Figure 4: counted once, committed, read by everything else.
 
-``python -m paper_figures.votes``, with ``RS_DATA`` at hand, counts those that are missing and writes the file that the
-profile names. Every pair of a model and a noise is counted until what its tables ask is decided (anytime stopping,
-``decided``); finished images are kept beside the file, so that an interruption loses nothing. No vote serves another
-noise: sharing draws would save their generation, never a pass of the network.
+``python -m paper_figures.votes``, with ``RS_DATA`` at hand, counts those that are missing, writes the file that the
+profile names, and leaves out what is of no pair of the profile. Every pair of a model and a noise is counted until what
+its tables ask is decided (anytime stopping, ``decided``); finished images are kept beside the file, so that an
+interruption loses nothing. No vote serves another noise: sharing draws would save their generation, never a pass of the
+network.
 """
 
 from __future__ import annotations
@@ -96,23 +97,29 @@ def load(chosen: Profile | None = None) -> pd.DataFrame:
     return pd.read_csv(chosen.votes)
 
 
-def main() -> None:
-    """Count what is missing of the profile's pairs, and write the file after each."""
-    chosen = profile()
-    STORE.parent.mkdir(exist_ok=True)
-    chosen.votes.parent.mkdir(exist_ok=True)
+def complete(chosen: Profile | None = None) -> pd.DataFrame:
+    """Return the votes of a profile; those that are missing are counted first, and the file written after each pair.
+
+    Args:
+        chosen: that of ``RS_PROFILE`` if None.
+    """
+    chosen = chosen or profile()
     known = load(chosen) if chosen.votes.exists() else pd.DataFrame(columns=list(COLUMNS))
     found: dict[Any, pd.DataFrame] = dict(iter(known.groupby(["dataset", "model", "noise"], sort=False)))
     pairs = chosen.pairs()
     for number, pair in enumerate(pairs):
-        if pair not in found:
-            found[pair] = count(chosen, *pair)
-            mean = found[pair]["draws"].mean()
-            print(f"\r{number + 1} of {len(pairs)}: {pair[1]}, {pair[2]}: {mean:.0f} draws", file=sys.stderr)
+        if pair in found:
+            continue
+        STORE.parent.mkdir(exist_ok=True)
+        chosen.votes.parent.mkdir(exist_ok=True)
+        found[pair] = count(chosen, *pair)
+        mean = found[pair]["draws"].mean()
+        print(f"\r{number + 1} of {len(pairs)}: {pair[1]}, {pair[2]}: {mean:.0f} draws", file=sys.stderr)
         whole = pd.concat([found[pair] for pair in pairs if pair in found])
         compression = {"method": "gzip", "mtime": 0}  # the same bytes for the same votes
         whole.to_csv(chosen.votes, index=False, compression=compression, lineterminator="\n")
+    return pd.concat([found[pair] for pair in pairs], ignore_index=True)
 
 
 if __name__ == "__main__":
-    main()
+    complete()

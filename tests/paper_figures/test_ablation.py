@@ -9,6 +9,7 @@ from paper_figures.accuracy import BEST, CHOSEN
 from paper_figures.printed import CIFAR10
 from paper_figures.scales import of_scale
 from tests.paper_figures import made_up
+from tests.paper_figures.seeing import assert_legible
 
 
 def screened(family, noises, label_votes):
@@ -53,13 +54,19 @@ def test_the_mixed_norm_requires_more_at_one_second_moment():
 def test_scales_are_compared_with_that_of_the_training():
     noises = {(factor, 0): str(rs.Gaussian(0.25 * factor)) for factor in (1.0, 2.0)}
     frame = screened("l2_exponential", noises, {(1.0, 0): [190, 180, 100], (2.0, 0): [180, 170, 90]})
-    rows = ablation.scale(frame).set_index("factor")
-    assert rows.loc[1.0, "change"] == 0.0
-    assert rows.loc[2.0, "change"] == pytest.approx(-5.0)
+    rows = ablation.scale(frame)
+    assert rows["table"].unique().tolist() == [2, 3]  # a Gaussian is the baseline of both
+    change = rows.groupby("factor")["change"].unique()
+    assert change.loc[1.0].tolist() == [0.0]
+    assert change.loc[2.0].tolist() == pytest.approx([-5.0])
+    over = rows[rows["table"] == 2].pivot(index="factor", columns="shown", values="over")
     # Phi(0.25 / 0.25) = 0.841: two of three images at factor 1; Phi(0.25 / 0.5) = 0.691: two of three at factor 2.
-    assert rows["0.25"].tolist() == pytest.approx([200 / 3, 200 / 3])
+    assert over["0.25"].tolist() == pytest.approx([200 / 3, 200 / 3])
     # Phi(0.5 / 0.25) = 0.977: none; Phi(0.5 / 0.5) = 0.841: two.
-    assert rows["0.5"].tolist() == pytest.approx([0.0, 200 / 3])
+    assert over["0.5"].tolist() == pytest.approx([0.0, 200 / 3])
+    linf = rows[rows["table"] == 3].pivot(index="factor", columns="shown", values="over")
+    # sqrt(3072) * 2/255 = 0.435: Phi(1.74) = 0.959, none; Phi(0.87) = 0.808, two.
+    assert linf["2/255"].tolist() == pytest.approx([0.0, 200 / 3])
 
 
 def test_the_dual_costs_something_and_never_gains():
@@ -88,3 +95,29 @@ def test_selection_of_a_table():
     found = ablation.selection(frame)
     assert tables.BASELINE.name in set(found["row"])
     assert (found["max"] >= 0.0).all()
+
+
+def test_what_the_duals_ask_for():
+    chosen = made_up.profile()
+    frame = ablation.estimation(2, chosen)
+    family = [c.noise for c in chosen.menus[2, CIFAR10] if c.role == "family"]
+    assert set(frame["noise"]) == set(family)
+    # Hoeffding: sqrt(log(2 / 1e-4) / 2e5) = 0.0070369, whatever the radius.
+    assert (frame["single"] - frame["exact"]).to_numpy() == pytest.approx(0.70369, abs=1e-5)
+    # At one second moment the family asks for what the Gaussian does, but for 5e-5 of probability.
+    row = frame[(frame["shown"] == "0.5") & (frame["noise"] == family[2])].iloc[0]
+    assert row["exact"] == pytest.approx(100 * stats.norm.cdf(0.5 / 1.0), abs=0.005)
+    below = frame[frame["dual"] < 100.0]
+    assert (below["dual"] > below["exact"]).all()
+    assert not below.empty
+
+
+def test_the_picture_of_the_exponent_is_legible():
+    frames = []
+    for family, k in (("l1_exponential", 500), ("l2_exponential", 500), ("mixed_norm", 25)):
+        noises = {(1.0, j): str(of_scale(family, j, 0.25, 3072)) for j in (0, k)}
+        frames.append(screened(family, noises, {(1.0, 0): [100, 120, 90], (1.0, k): [100, 90, 95]}))
+    frame = ablation.exponent(pd.concat(frames))
+    figure = ablation.draw(frame)
+    assert_legible(figure)
+    assert [axes.get_title() for axes in figure.axes] == ["Eq. 10", "Eq. 11", "Eq. 13"]

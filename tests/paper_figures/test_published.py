@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import math
 from pathlib import Path
 
@@ -29,11 +30,14 @@ def test_published_is_computed(one: Artefact, tmp_path: Path) -> None:
     if one.draw:
         pictures = (PUBLISHED / f"{one.name}.png", tmp_path / f"{one.name}.png")
         assert comparing.picture_difference(*pictures) <= comparing.tolerance(*pictures), pictures
+    if one.tell:
+        old, new = ((folder / f"{one.name}.md").read_text("utf-8").splitlines() for folder in (PUBLISHED, tmp_path))
+        changed = "\n".join(difflib.unified_diff(old, new, "published", "computed", n=0, lineterm=""))
+        assert not changed, changed
 
 
 def test_every_file_is_accounted_for() -> None:
-    expected = {f"{one.name}.{end}" for one in ARTEFACTS for end in ("csv", *(("pdf", "png") if one.draw else ()))}
-    assert {path.name for path in PUBLISHED.iterdir()} == expected
+    assert {path.name for path in PUBLISHED.iterdir()} == {name for one in ARTEFACTS for name in one.files}
     assert sum(path.stat().st_size for path in PUBLISHED.iterdir()) < 2_000_000  # they are in the repository
 
 

@@ -101,17 +101,17 @@ def test_files_are_read_back_and_only_what_is_missing_is_counted(tmp_path, monke
     monkeypatch.setattr(votes, "count", fake)
     monkeypatch.setattr(votes, "profile", lambda: chosen)
     monkeypatch.setattr(votes, "STORE", tmp_path / "cache" / "votes.sqlite")
-    votes.main()
+    votes.complete()
     first = chosen.votes.read_bytes()
     assert len(asked) == len(chosen.pairs())
     pd.testing.assert_frame_equal(votes.load(chosen), whole.reset_index(drop=True))
     asked.clear()
-    votes.main()
+    votes.complete()
     assert asked == []
     assert chosen.votes.read_bytes() == first
     part = votes.load(chosen)
     part[part["noise"] != part["noise"].iloc[-1]].to_csv(chosen.votes, index=False)
-    votes.main()
+    votes.complete()
     assert {noise for *_, noise in asked} == {part["noise"].iloc[-1]}
     assert chosen.votes.read_bytes() == first
 
