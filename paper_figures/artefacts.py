@@ -108,7 +108,7 @@ def _trade_off() -> pd.DataFrame:
 @cache
 def _evidence() -> verdict.Evidence:
     """Return what the verdict rests on, once; the theory as it is published."""
-    return verdict.evidence(statements=pd.read_csv(PUBLISHED / "statements.csv"))
+    return verdict.evidence(statements=published("statements"))
 
 
 def _certificates() -> pd.DataFrame:
@@ -253,6 +253,11 @@ ARTEFACTS: Final = (
         tell=lambda rows: verdict.page(rows, _evidence()),
     ),
 )  # fmt: skip
+
+
+def published(name: str) -> pd.DataFrame:
+    """Return the numbers that are published under a name."""
+    return pd.read_csv(PUBLISHED / f"{name}.csv")
 
 
 def named(names: list[str] | None = None) -> list[Artefact]:

@@ -80,6 +80,31 @@ def load() -> pd.DataFrame:
     return pd.read_csv(TABLE, comment="#")
 
 
+def beside_print(protocol: str) -> pd.DataFrame:
+    """Return what [Z] prints beside what the logs give, one row per table, data set and radius.
+
+    Args:
+        protocol: how the best log is chosen at each radius.
+
+    Returns:
+        Columns table, dataset, shown (the radius), baseline and family (as printed), logged and anytime (certified).
+    """
+    known = load()
+    frames = []
+    for logs in LOGS:
+        part = known[(known["table"] == logs.table) & (known["dataset"] == logs.dataset)]
+        printed = of(logs.table, logs.dataset)
+        frame: dict[str, Any] = {
+            "table": logs.table, "dataset": logs.dataset, "shown": printed.shown, "baseline": printed.baseline,
+            "family": printed.family,
+        }  # fmt: skip
+        for name, stopping in (("logged", LOGGED), ("anytime", ANYTIME)):
+            rows = part[(part["stopping"] == stopping) & (part["protocol"] == protocol)].sort_values("radius")
+            frame[name] = rows["certified"].to_numpy()
+        frames.append(pd.DataFrame(frame))
+    return pd.concat(frames, ignore_index=True)
+
+
 def _menus(folder: Path, step: int, radii: np.ndarray[Any, Any]) -> dict[str, Menu]:
     """Return what the models of a folder certify at L2 radii, as logged and with anytime stopping."""
     paths = sorted(folder.glob("*.tsv"))

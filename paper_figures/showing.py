@@ -1,6 +1,6 @@
-"""What a notebook shows: tables of few columns and rounded numbers, and figures as sharp pictures.
+"""What a notebook shows: tables of few columns and rounded numbers, text, and figures as sharp pictures.
 
-Both are shown without matplotlib's or pandas' own display, so that the stored text of a notebook depends on the numbers
+All are shown without matplotlib's or pandas' own display, so that the stored text of a notebook depends on the numbers
 alone and not on the versions of either.
 """
 
@@ -75,6 +75,20 @@ def _cell(value: Any, form: str) -> str:
     if text.startswith("-") and not text.strip("-0."):
         text = text[1:]
     return text.replace("|", "\\|")
+
+
+class Text:
+    """Markdown that was put together elsewhere."""
+
+    def __init__(self, text: str):
+        """Take the whole text."""
+        self.text = text
+
+    def __repr__(self) -> str:
+        return self.text
+
+    def _repr_markdown_(self) -> str:
+        return self.text
 
 
 class Picture:

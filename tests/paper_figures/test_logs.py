@@ -84,3 +84,14 @@ def test_logs_of_known_probabilities_certify_what_they_should(tmp_path):
     assert (frame.loc[(frame["radius"] == 3.0) & (frame["stopping"] == logs.LOGGED), "certified"] == 100.0).all()
     assert set(frame["images"]) == {3, 60}
     assert set(frame.loc[reached, "chosen"]) == {"noise_1.00"}
+
+
+def test_logs_stand_beside_what_is_printed():
+    frame = logs.beside_print(BEST)
+    assert list(frame.groupby(["table", "dataset"], sort=False).size()) == [9, 7, 6]
+    first = frame.iloc[0]
+    assert (first["table"], first["shown"], first["baseline"], first["family"]) == (2, "0.25", 60, 61)
+    # The figures of the logs by their own publishers' count: 60.0 42.8 32.0 23.2 17.4 14.0 11.6 10.2 7.2.
+    assert frame.loc[frame["table"].eq(2) & frame["dataset"].eq(printed.CIFAR10), "logged"].tolist() == pytest.approx(
+        [60.0, 42.8, 32.0, 23.2, 17.4, 14.0, 11.6, 10.2, 7.2]
+    )
