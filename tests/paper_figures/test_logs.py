@@ -58,10 +58,20 @@ def test_stopping_early_costs_a_little_and_what_is_out_of_reach_is_lost():
     assert loss.loc[out_of_reach, "radius"].tolist() == [3.5]
     assert wide.loc[(2, printed.IMAGENET, 3.5), logs.ANYTIME].tolist() == [0.0, 0.0]
     rest = loss.loc[~np.array(out_of_reach), "loss"]
-    assert rest.min() >= -1.0  # votes are drawn anew: an image or so more may get through
-    assert rest.max() <= 3.0  # points: a quarter of the draws, and bounds of a sequence
+    assert rest.min() >= -0.2  # the mean of ten runs on 500 images: a quarter of an image and its luck
+    assert rest.max() <= 3.0  # points: a quarter of the draws, bounds of a sequence, and a log that is out of reach
     for stopping in (logs.LOGGED, logs.ANYTIME):
         assert (wide[stopping, BEST] >= wide[stopping, CHOSEN]).all()
+
+
+def test_a_log_that_goes_on_for_longer_shows_more():
+    """36 053 unanimous draws are the least that show 4/255 with σ = 0.25: none in 25 000, some in 50 000."""
+    ratio = np.array([np.sqrt(3072) * 4 / 255 / 0.25])
+    shown = [
+        logs._shown(np.full(50, 1.0 - 1e-7), ratio, limit, np.random.default_rng(0)).mean() for limit in (25_000, 50_000)
+    ]
+    assert shown[0] == 0.0
+    assert shown[1] > 0.9  # e^-0.0036 of the runs meet no failure
 
 
 def test_logs_of_known_probabilities_certify_what_they_should(tmp_path):
