@@ -67,9 +67,8 @@ def test_stopping_early_costs_a_little_and_what_is_out_of_reach_is_lost():
 def test_a_log_that_goes_on_for_longer_shows_more():
     """36 053 unanimous draws are the least that show 4/255 with σ = 0.25: none in 25 000, some in 50 000."""
     ratio = np.array([np.sqrt(3072) * 4 / 255 / 0.25])
-    shown = [
-        logs._shown(np.full(50, 1.0 - 1e-7), ratio, limit, np.random.default_rng(0)).mean() for limit in (25_000, 50_000)
-    ]
+    p, limits = np.full(50, 1.0 - 1e-7), (logs.LIMIT, logs.MORE[3, 0.25])
+    shown = [logs._shown(p, ratio, limit, np.random.default_rng(0)).mean() for limit in limits]
     assert shown[0] == 0.0
     assert shown[1] > 0.9  # e^-0.0036 of the runs meet no failure
 
