@@ -85,9 +85,9 @@ def evaluate(
         store: path of the vote store, None to keep votes in memory only.
         device: where the network runs, its own device if None; the model is moved there and stays.
         method: as for ``certificate``.
-        workers: threads that share the work, each with a copy of the network that has the same weights; torch's number
-            of threads if None. The result does not depend on it. Networks that copies would not keep apart, such as
-            those with functions as forward hooks, run one pass at a time, and gain little by more threads.
+        workers: threads that share the work and the network; torch's number of threads if None. The result does not
+            depend on it. Networks whose code torch.fx cannot follow, or that write into what they keep, run one pass at
+            a time, and gain little by more threads (``docs/statistics.md``).
         progress: called with (images done, images in all).
         data_dir: as for ``load_dataset``.
         preprocessing: as for ``load_dataset``.

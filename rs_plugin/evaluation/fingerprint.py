@@ -2,8 +2,19 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
+import re
+import sys
+from argparse import Namespace
+from array import array
+from collections import deque
+from collections.abc import Iterator, Mapping
+from enum import Enum
+from numbers import Number
+from pathlib import PurePath
+from types import BuiltinMethodType, CellType, CodeType, FunctionType, MethodType, ModuleType, SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -12,15 +23,30 @@ from torch import Tensor, nn
 
 from rs_plugin.distributions.base import SmoothingDistribution
 from rs_plugin.distributions.contract import probe
-from rs_plugin.voting import computing_in, described, single_threaded
+from rs_plugin.errors import ModelError, first_line
+from rs_plugin.voting import computing_in, single_threaded
 
 _NOISY = 16  # noisy images among those that a network is asked about
+_DEPTH = 64  # of attributes within attributes
+
+#: Packages whose objects are not looked into, and those whose code is not: it changes with their version only.
+_OPAQUE = frozenset({"torch", "numpy", *sys.stdlib_module_names})
+_LIBRARIES = _OPAQUE | {"torchvision"}
+_PLAIN = (
+    bool, int, float, complex, str, bytes, type(None), range, slice, Enum, PurePath, re.Pattern, Number,
+    np.generic, torch.dtype, torch.device,
+)  # fmt: skip
+_CODE = (FunctionType, staticmethod, classmethod, property)
+_OF_ANY_MODULE = frozenset(vars(nn.Module()))
+_HOOKS = ("_forward_pre_hooks", "_forward_hooks")
 
 
 def model_fingerprint(base: nn.Module, noise: SmoothingDistribution, image: Tensor, device: torch.device) -> str:
     """Return a hash of the network: its description, and its scores of four fixed images and of ``image`` under noise.
 
-    The description is that of ``voting.described``; what a forward pass changes is left out.
+    The description follows parameters, buffers, attributes and hooks of every module, and of classes and functions
+    outside the libraries the bytecode, constants, attributes and the globals that they name. What a forward pass
+    changes is left out. Compiled code and files that are read while it runs are not looked into.
     """
     count = image.numel()
     fixed = torch.remainder(torch.arange(4 * count, dtype=torch.float64) * 0.6180339887498949, 1.0)
@@ -28,16 +54,145 @@ def model_fingerprint(base: nn.Module, noise: SmoothingDistribution, image: Tens
     noise.fill(draws, torch.Generator(device=device).manual_seed(0))
     noisy = image.to(device) + draws.view(_NOISY, *image.shape)
     images = torch.cat([fixed.to(torch.float32).view(4, *image.shape).to(device), noisy])
-    before = described(base)
+    before = _described(base)
     with torch.inference_mode(), single_threaded(), computing_in("float32", device):
         scores = base(images)
-    after = described(base)
+    after = _described(base)
     digest = hashlib.sha256()
     for place in sorted(before.items() & after.items()):
         digest.update("|".join(place).encode())
     # The more numbers, the coarser: each may lie at the edge of rounding on another machine.
     digest.update(_rounded(scores[:4], 3) + _rounded(scores[4:], 1) + str(scores[4:].argmax(1).tolist()).encode())
     return digest.hexdigest()
+
+
+def _described(root: object) -> dict[str, str]:
+    """Return a text for every place within an object, by the path to it; for what was met before, the path to that."""
+    found: dict[str, str] = {}
+    # The objects themselves are kept, since the address of one that is gone may be that of the next.
+    seen: dict[int, tuple[str, object]] = {}
+
+    def visit(path: str, value: object, depth: int) -> None:
+        if isinstance(value, Tensor):
+            found[path] = _hash_of(value)
+        elif isinstance(value, _PLAIN):
+            found[path] = repr(value)
+        elif id(value) in seen:
+            found[path] = f"as {seen[id(value)][0]}"
+        elif depth > 0:
+            seen[id(value)] = (path, value)
+            found[path] = f"{_name(type(value))} {_name(value)}"
+            for name, part in _parts(value):
+                visit(f"{path}.{name}", part, depth - 1)
+
+    visit("", root, _DEPTH)
+    return found
+
+
+def _name(value: object) -> str:
+    """Return the name of a class or function, nothing of other objects."""
+    name = getattr(value, "__qualname__", None)
+    return f"{getattr(value, '__module__', '')}.{name}" if isinstance(name, str) else ""
+
+
+def _is_of(packages: frozenset[str], value: object) -> bool:
+    if isinstance(value, FunctionType) and value.__module__ in (None, "builtins"):
+        return False  # made by exec, since no builtin is a function of Python's
+    return str(getattr(value, "__module__", "") or "builtins").partition(".")[0] in packages
+
+
+def _parts(value: object) -> Iterator[tuple[str, object]]:
+    """Yield what decides how an object behaves, with names."""
+    if isinstance(value, torch.jit.ScriptModule):
+        yield from value.named_parameters()
+        yield from value.named_buffers()
+        yield "graph", str(value.inlined_graph)
+    elif isinstance(value, nn.Module):
+        for group in (value._parameters, value._buffers, value._modules):
+            yield from group.items()
+        yield from ((name, part) for name, part in vars(value).items() if name not in _OF_ANY_MODULE)
+        yield from ((hooks, list(vars(value)[hooks].values())) for hooks in _HOOKS)
+        yield "class", type(value)
+    elif isinstance(value, type):
+        if not _is_of(_LIBRARIES, value):
+            kept = (pair for pair in vars(value).items() if isinstance(pair[1], _CODE) or not pair[0].startswith("__"))
+            yield from ((name, part) for name, part in kept if not name.startswith("_abc_"))
+            yield "bases", value.__mro__[1:]
+    elif isinstance(value, FunctionType):
+        if not _is_of(_LIBRARIES, value):
+            yield "code", value.__code__
+            cells = [cell.cell_contents for cell in value.__closure__ or () if _is_filled(cell)]
+            yield "values", (value.__defaults__, value.__kwdefaults__, cells)
+            names = _names_in(value.__code__)
+            used = {name: value.__globals__[name] for name in names if name in value.__globals__}
+            yield "globals", used
+            # Of a module that the function names, what it names too may be what it takes from there.
+            yield from (
+                (f"{name}.{inner}", getattr(module, inner))
+                for name, module in used.items()
+                if isinstance(module, ModuleType) and module.__name__.partition(".")[0] not in _LIBRARIES
+                for inner in names
+                if inner in vars(module)
+            )
+    elif isinstance(value, CodeType):
+        yield from {"bytes": value.co_code, "names": value.co_names, "constants": value.co_consts}.items()
+    elif isinstance(value, property):
+        yield from {"get": value.fget}.items()
+    elif isinstance(value, staticmethod | classmethod | MethodType):
+        yield from {"function": value.__func__, "self": getattr(value, "__self__", None)}.items()
+    elif isinstance(value, functools._lru_cache_wrapper):
+        yield "function", value.__wrapped__
+    elif isinstance(value, BuiltinMethodType):
+        if not isinstance(value.__self__, ModuleType):
+            yield "self", value.__self__
+    elif isinstance(value, functools.partial):
+        yield from {"function": value.func, "positional": value.args, "keywords": value.keywords}.items()
+    elif isinstance(value, Mapping):
+        yield from ((repr(key), part) for key, part in value.items())
+    elif isinstance(value, list | tuple | deque | array):
+        yield from ((str(i), part) for i, part in enumerate(value))
+    elif isinstance(value, set | frozenset):
+        yield "members", str(sorted(map(repr, value)))
+    elif isinstance(value, np.ndarray):
+        content = value.tolist() if value.dtype.hasobject else hashlib.sha256(value.tobytes()).hexdigest()
+        yield from {"dtype": str(value.dtype), "shape": value.shape, "values": content}.items()
+    elif isinstance(value, SimpleNamespace | Namespace) or not _is_of(_OPAQUE, type(value)):
+        yield from getattr(value, "__dict__", {}).items()
+        slots = (name for kind in type(value).__mro__ for name in _slots_of(kind))
+        yield from ((name, getattr(value, name)) for name in slots if hasattr(value, name))
+        yield "class", type(value)
+
+
+def _names_in(code: CodeType) -> list[str]:
+    inner = (name for part in code.co_consts if isinstance(part, CodeType) for name in _names_in(part))
+    return sorted({*code.co_names, *inner})
+
+
+def _slots_of(kind: type) -> tuple[str, ...]:
+    slots = vars(kind).get("__slots__", ())
+    return (slots,) if isinstance(slots, str) else tuple(slots)
+
+
+def _is_filled(cell: CellType) -> bool:
+    try:
+        return cell.cell_contents is not None
+    except ValueError:
+        return False
+
+
+def _hash_of(value: Tensor) -> str:
+    kind = f"{value.dtype}|{value.layout}|{tuple(value.shape)}"
+    try:
+        tensor = value.detach().cpu()
+        if tensor.is_quantized:
+            kind, tensor = f"{kind}|{tensor.qscheme()}", tensor.dequantize()
+        tensor = tensor.to_dense().resolve_conj().contiguous()
+        content = tensor.flatten().view(torch.uint8).numpy().tobytes() if tensor.numel() else b""
+    except (RuntimeError, TypeError, NotImplementedError) as error:
+        reason = first_line(error)
+        raise ModelError(f"a tensor of the base network ({kind}) cannot be read, so that its votes could not be told "
+                         f"from another network's: {reason}") from error  # fmt: skip
+    return f"{kind}|{hashlib.sha256(content).hexdigest()}"
 
 
 def noise_fingerprint(noise: SmoothingDistribution, dim: int) -> str:

@@ -1,7 +1,6 @@
 """Counting the base network's answers under noise."""
 
 from rs_plugin.voting.counter import VoteCounter, block_rows
-from rs_plugin.voting.description import described
 from rs_plugin.voting.manner import Manner
 from rs_plugin.voting.passes import PRECISIONS, check_precision, check_scores, computing_in, single_threaded
 from rs_plugin.voting.schedule import Answer, Ask, Counts, DrawRange, Poll
@@ -19,6 +18,5 @@ __all__ = [
     "check_precision",
     "check_scores",
     "computing_in",
-    "described",
     "single_threaded",
 ]

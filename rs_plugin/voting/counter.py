@@ -8,19 +8,18 @@ import threading
 import time
 from collections.abc import Generator, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from typing import Any, Final, TypeVar
+from typing import Any, Final, TypeVar, cast
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from rs_plugin.distributions.base import SmoothingDistribution
-from rs_plugin.errors import ParameterError
+from rs_plugin.errors import ModelError, ParameterError
 from rs_plugin.streams import CHUNK, chunk_seed
-from rs_plugin.voting.manner import Manner, beside, check_alone, far_from, find_manner
+from rs_plugin.voting.manner import Manner, Shown, beside, check_alone, far_from, find_manner
 from rs_plugin.voting.passes import check_classes, classes_of, computing_in, scores_of, single_threaded
 from rs_plugin.voting.schedule import Answer, Ask, Counts, DrawRange, Poll, Schedule, Slot
-from rs_plugin.voting.sharing import thread_copy
 
 _BLOCK_VALUES: Final = 1 << 20
 _BLOCK_ROWS: Final = 256
@@ -64,8 +63,7 @@ def group_slots(rows: int, dim: int) -> int:
 class VoteCounter:
     """Counts votes of a base network; safe to use from several threads.
 
-    Each thread runs a copy of the network that shares its weights, or one thread after the other runs the network
-    itself (module ``sharing``).
+    They run a graph of the network at the same time, or the network itself one after the other (module ``purity``).
 
     Args:
         base: the network, in eval mode on ``device``, for images in [0, 1].
@@ -90,7 +88,7 @@ class VoteCounter:
         compiled: bool = False,
     ) -> None:
         self._precision, self._compiled = precision, compiled
-        self._network: Any = base
+        self._base, self._network = base, cast(Any, base)  # the second is what votes are counted with
         self._noise, self._num_classes = noise, num_classes
         self._shape, self._device, self._rows = tuple(image_shape), device, rows
         self._dim = int(np.prod(image_shape))
@@ -112,10 +110,8 @@ class VoteCounter:
                 images = self._noisy(image)
                 with self._mode(), single_threaded(), computing_in(self._precision, self._device):
                     self._network, self._manner = find_manner(
-                        self._network, images, self._num_classes, self._precision, self._compiled
+                        self._base, images, self._num_classes, self._precision, self._compiled
                     )
-                if self._manner.at_once:
-                    self._turn = nullcontext()
             return self._manner
 
     def _noisy(self, image: Tensor) -> Tensor:
@@ -216,33 +212,44 @@ class VoteCounter:
                 drawn = noise[start : start + CHUNK].view(CHUNK, *self._shape)
                 torch.add(drawn, image, out=images[start : start + CHUNK])
             images[wanted:].zero_()  # votes are not to depend on what was counted before
-            passes = [images[first : first + self._rows] for first in range(0, wanted, self._rows)]
-            classes = torch.cat([self._classes(part) for part in passes])
+            classes = torch.cat(
+                [self._classes(images[first : first + self._rows]) for first in range(0, wanted, self._rows)]
+            )
         answers = np.asarray(classes[:wanted].view(len(slots), CHUNK).cpu().numpy())
         check_classes(min(int(row[: slot.used + slot.clean].min()) for row, slot in zip(answers, slots, strict=True)))
         return answers
 
     def _classes(self, images: Tensor) -> Tensor:
-        """Return the classes of one pass, when it is its turn."""
-        with self._turn:
-            return self._checked_classes(self._local.network, images)
-
-    def _checked_classes(self, network: Any, images: Tensor) -> Tensor:
         """Return the classes of one pass. Now and then it is shown once more, in part, beside other images."""
         local = self._local
         local.passes += 1
         now = images.clone() if _due(local.passes) else None  # a network may write into its input
-        classes = classes_of(scores_of(network, images, self._num_classes))
+        at_once = self._manner is not None and self._manner.at_once
+        with nullcontext() if at_once else self._turn:
+            classes = classes_of(scores_of(self._network, images, self._num_classes))
         if now is None:
             return classes
         # Images of another pass, most often of another image, are the company that votes are counted in.
         others = local.checked if local.checks % 2 else far_from(now, local.checks // 2)
         shown = beside(now, others, local.checks // 2)
-        there = classes_of(scores_of(network, shown.block.clone(), self._num_classes))
-        if not torch.equal(there[shown.places], classes[shown.places]):
-            check_alone(network, now, scores_of(network, now.clone(), self._num_classes), [shown])
+        with self._turn:
+            self._check(now, shown, classes)
         local.checked, local.checks = now, local.checks + 1
         return classes
+
+    def _check(self, images: Tensor, shown: Shown, classes: Tensor) -> None:
+        """Raise ModelError unless the network itself, beside other images, answers as what votes are counted with."""
+        network = self._network if self._compiled else self._base
+        there = classes_of(scores_of(network, shown.block.clone(), self._num_classes))
+        if torch.equal(there[shown.places], classes[shown.places]):
+            return
+        scores = scores_of(network, images.clone(), self._num_classes)
+        check_alone(network, images, scores, [shown])
+        if network is not self._network and not torch.equal(classes_of(scores), classes):
+            raise ModelError(
+                "the base network answers otherwise than the graph that torch.fx finds in it: its code depends on more "
+                "than its images; make its answer a function of the image"
+            )
 
     def _buffers(self) -> tuple[Tensor, Tensor, torch.Generator]:
         """Return this thread's noise (draws, values), images (draws, channels, height, width) and generator."""
@@ -255,8 +262,6 @@ class VoteCounter:
             layout = self._manner.memory_format
             local.images = torch.zeros(shape, dtype=torch.float32, device=self._device).contiguous(memory_format=layout)
             local.generator = torch.Generator(device=self._device)
-            copied = self._manner.at_once and not self._compiled  # what is compiled keeps nothing
-            local.network = thread_copy(self._network) if copied else self._network
             local.passes = local.checks = 0
             local.checked = None
         return local.noise, local.images, local.generator

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from rs_plugin.errors import ModelError, first_line
 from rs_plugin.streams import CHUNK
 from rs_plugin.voting.passes import check_classes, classes_of, computing_in, scores_of
-from rs_plugin.voting.sharing import compiled_runs_at_once, copies_run_at_once
+from rs_plugin.voting.purity import pure_graph
 
 #: Change of a row's margin, over the usual margin, that another layout, place or compiled code may make by rounding.
 _ROUNDING: Final = 0.01
@@ -30,7 +30,7 @@ class Manner(NamedTuple):
         layout: ``"channels_last"``, in which convolutions are about 1.5 times as fast, or ``"contiguous"`` for grey
             images and for networks that cannot read the other.
         mixed: whether a pass may hold draws of several images.
-        at_once: whether threads may run the network at the same time (module ``sharing``).
+        at_once: whether threads may run the network at the same time (module ``purity``).
     """
 
     layout: str = "contiguous"
@@ -64,9 +64,11 @@ def find_manner(
     """
     layout, scores = _layout(network, images, num_classes, precision)
     images = images.contiguous(memory_format=Manner(layout).memory_format)
-    at_once = None
+    pure = pure_graph(network, images) if images.device.type == "cpu" else None
+    at_once = pure is not None
     if compiled:
-        network, scores, at_once = _compiled(network, images, scores, precision)
+        network, scores, whole = _compiled(network, images, scores, precision)
+        at_once = at_once and whole
     check_alone(network, images, scores, [beside(images, far_from(images, turn), turn) for turn in range(2)])
     there = scores_of(network, _like(images, images.roll(CHUNK, 0)), num_classes).roll(-CHUNK, 0)
     if not _agree(network, images, scores, there, precision):
@@ -74,9 +76,7 @@ def find_manner(
             "the base network's answer to an image depends on its place in a pass; make it answer for each by itself"
         )
     mixed = len(images) % CHUNK == 0 and torch.equal(scores, there)
-    if at_once is None:
-        at_once = copies_run_at_once(network, 0.5 * images.flip(0))
-    return network, Manner(layout, mixed, at_once)
+    return network if compiled or pure is None else pure, Manner(layout, mixed, at_once)
 
 
 class Shown(NamedTuple):
@@ -146,16 +146,14 @@ def _layout(network: Any, images: Tensor, num_classes: int, precision: str) -> t
 
 
 def _compiled(network: nn.Module, images: Tensor, scores: Tensor, precision: str) -> tuple[Any, Tensor, bool]:
-    """Return ``torch.compile`` of a copy of the network, its weights as they are now, its scores, and ``at_once``.
+    """Return ``torch.compile`` of a copy of the network, its weights as they are now, its scores, and if it is whole.
 
     Raises:
         ModelError: it cannot be compiled, or answers otherwise than the network itself by more than rounding.
     """
-    for whole in (True, False):  # as one graph, or as several
+    for whole in (True, False):  # as one graph, or as several, with the network's own code between them
         try:
-            copied = copy.deepcopy(network)
-            fast, found = _compile(copied, images, whole)
-            at_once = whole and compiled_runs_at_once(fast, copied, 0.5 * images.flip(0))
+            fast, found = _compile(network, images, whole)
             break
         except Exception as error:
             failure = error
@@ -165,7 +163,7 @@ def _compiled(network: nn.Module, images: Tensor, scores: Tensor, precision: str
         raise ModelError(text) from failure
     if not _agree(network, images, scores, found, precision):
         raise ModelError("the compiled network answers otherwise than the network itself; do without compiled=True")
-    return fast, found, at_once
+    return fast, found, whole
 
 
 def _compile(network: nn.Module, images: Tensor, whole: bool) -> tuple[Any, Tensor]:
@@ -174,7 +172,7 @@ def _compile(network: nn.Module, images: Tensor, whole: bool) -> tuple[Any, Tens
     # Compiled code is kept with the code that it came from, for all networks of a class: what was compiled for
     # other weights must not be met. A caller's own compiled networks are compiled once more when next called.
     torch.compiler.reset()
-    fast = torch.compile(network, dynamic=False, fullgraph=whole)
+    fast = torch.compile(copy.deepcopy(network), dynamic=False, fullgraph=whole)
     with torch._inductor.config.patch(freezing=True):
         return fast, fast(images.clone())
 
