@@ -14,7 +14,7 @@ def main(arguments: list[str] | None = None) -> int:
     """Run the command; return its exit code."""
     parser = argparse.ArgumentParser(
         prog="python -m paper_figures",
-        description="Compute the figures of the paper and write each as PDF, PNG and CSV. Takes about two minutes.",
+        description="Compute the figures and tables of the paper and write them, numbers as CSV. Takes minutes.",
     )
     parser.add_argument("names", nargs="*", metavar="NAME", help="what to write; all without a name")
     parser.add_argument("--list", action="store_true", help="list the names and stop")

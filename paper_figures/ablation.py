@@ -23,13 +23,12 @@ from matplotlib.figure import Figure
 from scipy import optimize, special
 
 import rs_plugin as rs
-from paper_figures import dual, printed, screen
+from paper_figures import printed, screen
 from paper_figures.accuracy import BEST, CHOSEN, INTERVAL
 from paper_figures.drawing import TEXT_WIDTH, lines, styled
 from paper_figures.profiles import DIMS, FAMILIES, Profile, profile
-from paper_figures.tables import FAMILY, FAMILY_DUAL, menu
+from paper_figures.tables import DUAL, EXACT, FAMILY, FAMILY_DUAL, SINGLE, Asked, menu
 from paper_figures.votes import load
-from rs_plugin.estimation import AlphaBudget
 
 DIM: Final = DIMS[printed.CIFAR10]
 THREATS: Final = {family: printed.of(table, printed.CIFAR10).threat for table, family in FAMILIES.items()}
@@ -121,22 +120,22 @@ def scale(frame: pd.DataFrame | None = None) -> pd.DataFrame:
 
 
 def certificate(table: int, chosen: Profile | None = None, votes: pd.DataFrame | None = None) -> pd.DataFrame:
-    """Compare the two certificates of the family on the same votes, candidate by candidate.
+    """Compare certificates of the family on the same votes, candidate by candidate.
 
     Returns:
-        One row per data set, candidate and radius (``shown``): exact and dual, certified accuracies in percent, and
-        gain, exact less dual in percentage points.
+        One row per data set, candidate and radius (``shown``): exact, single and dual, certified accuracies in percent,
+        and gain, exact less dual in percentage points. ``single`` stands for [Z]'s inequality (``tables.Asked``).
     """
     chosen = chosen or profile()
     votes = load(chosen) if votes is None else votes
     rows = []
     for part in chosen.parts(table):
-        options = [menu(row, part, chosen, votes) for row in (FAMILY, FAMILY_DUAL)]
-        exact, dual = (option.held.mean(axis=1) * 100.0 for option in options if option is not None)
-        names = options[0].names if options[0] is not None else ()
-        for name, first, second in zip(names, exact, dual, strict=True):
-            for shown, one, other in zip(part.shown, first, second, strict=True):
-                rows.append({"dataset": part.dataset, "candidate": name, "shown": shown, "exact": one, "dual": other})
+        methods = {"exact": FAMILY, "single": FAMILY._replace(method=SINGLE), "dual": FAMILY_DUAL}
+        menus = {name: menu(row, part, chosen, votes) for name, row in methods.items()}
+        for i, candidate in enumerate(menus["exact"].names):
+            for j, shown in enumerate(part.shown):
+                cells = {name: 100.0 * options.held[i, :, j].mean() for name, options in menus.items()}
+                rows.append({"dataset": part.dataset, "candidate": candidate, "shown": shown, **cells})
     frame = pd.DataFrame(rows)
     return frame.assign(gain=frame["exact"] - frame["dual"])
 
@@ -144,31 +143,63 @@ def certificate(table: int, chosen: Profile | None = None, votes: pd.DataFrame |
 def estimation(table: int, chosen: Profile | None = None) -> pd.DataFrame:
     """Return what a radius requires by the exact certificate and by two Monte-Carlo duals, without any votes.
 
-    [Z] bounds the mean of ``(λ - e^ℓ)_+`` over ``n`` draws by Hoeffding's inequality for one ``λ`` and one radius. On
-    average that asks for ``p* + √(log(2/δ) / 2n)``, had ``λ`` been known to be the best one. ``dual`` is that of the
-    tables, which holds for all ``λ`` and radii at once. Both have a tenth of alpha as ``δ``.
-
     Returns:
-        One row per member of the family and radius of the table: noise, shown, and exact, single, dual (percent;
-        above 100 where no votes suffice).
+        One row per member of the family and radius of the table: dataset, noise, shown, and exact, single and dual
+        (percent; 100 or more where no votes suffice), as ``tables.Asked`` tells them.
     """
     chosen = chosen or profile()
     rows = []
     for part in chosen.parts(table):
-        noises = dict.fromkeys(c.noise for c in chosen.menus[table, part.dataset] if c.role == "family")
-        dim, radii = DIMS[part.dataset], np.array(part.radii)
-        share = AlphaBudget.split(chosen.alpha, deterministic=False).certificate
-        single = math.sqrt(math.log(2.0 / share) / (2.0 * chosen.dual_draws))
-        for noise in map(rs.parse_noise, noises):
-            exact = rs.certificate(noise, part.threat, dim).required_probability(radii)
-            sampled = dual.required(noise, part.threat, dim, radii, share, chosen.dual_draws)
-            for shown, one, other in zip(part.shown, exact, sampled, strict=True):
-                rows.append(
-                    {
-                        "dataset": part.dataset, "noise": str(noise), "shown": shown, "exact": 100.0 * one,
-                        "single": 100.0 * (one + single), "dual": 100.0 * other,
-                    }
-                )  # fmt: skip
+        for noise in dict.fromkeys(c.noise for c in chosen.menus[table, part.dataset] if c.role == "family"):
+            asked = {
+                name: Asked.of(noise, part.threat, np.array(part.radii), method, DIMS[part.dataset], chosen).required
+                for name, method in (("exact", EXACT), ("single", SINGLE), ("dual", DUAL))
+            }
+            for i, shown in enumerate(part.shown):
+                cells = {name: 100.0 * required[i] for name, required in asked.items()}
+                rows.append({"dataset": part.dataset, "noise": noise, "shown": shown, **cells})
+    return pd.DataFrame(rows)
+
+
+def chance(frame: pd.DataFrame | None = None, flips: int = 9_999, seed: int = 0) -> pd.DataFrame:
+    """Ask whether ``k > 0`` changes probabilities in more pairs than it would by chance.
+
+    Pairs share images, draws and the noise that they are compared with, so their intervals do not miss independently of
+    each other. If ``k`` changed nothing, the sign of all of an image's differences might as well be the other one. So
+    signs are flipped image by image, for all pairs at once; the statistic is the sum over pairs of the squared mean in
+    units of its standard error.
+
+    Args:
+        frame: of the screening; the committed one if None.
+        flips: how often.
+        seed: of the signs.
+
+    Returns:
+        One row per family: pairs, shown (intervals that exclude 0), expected (as many by chance, mean over flips),
+        p_value (share of flips, what was found among them, with a statistic as large).
+    """
+    frame = screen.load() if frame is None else frame
+    plain = {_key(name, baseline): group for name, baseline, group in _groups(frame[frame["k"] == 0])}
+    changes: dict[str, list[pd.Series[float]]] = {}
+    for name, _, group in _groups(frame[frame["k"] > 0]):
+        family, model, factor, _ = name
+        changes.setdefault(family, []).append(_shares(group) - _shares(plain[_baseline(family), model, factor]))
+    generator = np.random.default_rng(seed)
+    rows = []
+    for family, found in changes.items():
+        values = pd.concat(found, axis=1).to_numpy()
+        signs = np.vstack([np.ones(len(values)), generator.choice([-1.0, 1.0], (flips, len(values)))])
+        mean, square = signs @ values / len(values), (values**2).mean(axis=0)
+        spread = np.sqrt((square - mean**2) / (len(values) - 1))  # of the mean, as in _paired_mean
+        with np.errstate(divide="ignore", invalid="ignore"):
+            score = np.nan_to_num(np.abs(mean) / spread, nan=0.0, posinf=np.inf)  # 0 / 0: no change of any image
+        shown, total = (score > _Z).sum(axis=1), (score**2).sum(axis=1)
+        rows.append(
+            {
+                "family": family, "pairs": values.shape[1], "shown": int(shown[0]), "expected": shown[1:].mean(),
+                "p_value": float((total >= total[0]).mean()),
+            }
+        )  # fmt: skip
     return pd.DataFrame(rows)
 
 
@@ -201,6 +232,9 @@ def draw(frame: pd.DataFrame) -> Figure:
 
 def selection(table: pd.DataFrame) -> pd.DataFrame:
     """Return what choosing on the test images adds to each row of a table in long form, in percentage points.
+
+    It is never below 0: what is best on all images certifies at least as many of them. A part of it is not flattery but
+    the price of choosing by half as many images.
 
     Returns:
         One row per table, data set and row: mean and largest, over radii, of *best on the test images* less *chosen on

@@ -31,10 +31,17 @@ class Menu:
     Attributes:
         names: of the candidates, shape (candidates,); at a tie the first one is chosen.
         held: whether the label is certified, shape (candidates, images, radii).
+        reach: whether unanimous votes, as many as there may be, would be certified, shape (candidates, radii).
     """
 
     names: tuple[str, ...]
     held: Held
+    reach: Held
+
+    @property
+    def in_reach(self) -> NDArray[np.bool_]:
+        """Whether any candidate can certify anything at a radius, shape (radii,)."""
+        return np.asarray(self.reach.any(axis=0))
 
     def best(self) -> tuple[Held, list[str]]:
         """Return what the best candidate on all images certifies, shape (images, radii), and its name per radius."""
@@ -58,7 +65,8 @@ class Menu:
         """Return ``wanted`` of the candidate that certifies most images of ``known``, for each radius."""
         first = known.sum(axis=1).argmax(axis=0)
         radii = np.arange(wanted.shape[2])
-        return wanted[first, :, radii].T, [self.names[i] for i in first]
+        names = [self.names[i] if reached else "" for i, reached in zip(first, self.in_reach, strict=True)]
+        return wanted[first, :, radii].T, names
 
 
 def interval(count: int, images: int) -> tuple[float, float]:

@@ -2,7 +2,8 @@
 
 Both rows certify some images at a radius; only those that one of the two certifies tell them apart. Rows are taken as
 *chosen on other images*: what was chosen on the test images would be compared with its own luck. Several radii are
-tested at once, so p-values are also given after Holm's correction over a table's radii.
+tested at once, so p-values are also given after Holm's correction over a table's radii. Radii at which one of the rows
+cannot certify anything, whatever the votes, are not tested: the number of draws would be compared there.
 
 The test takes images as independent of each other given what was chosen. Each half of them is, given what the other
 half chose for it; the two halves choose for each other, which the test does not see.
@@ -38,27 +39,34 @@ def compute(table: int, chosen: Profile | None = None, votes: pd.DataFrame | Non
         votes: those of the profile if None.
 
     Returns:
-        Columns table, dataset, shown (the radius), row, against, difference, low, high (percentage points, with a 95 %
-        interval), only_row and only_against (images that only one certifies), p_value (exact McNemar test, two-sided),
-        p_holm (over the radii), printed (points between family and baseline in [Z], NaN for other pairs).
+        Columns table, dataset, shown (the radius), row, against, in_reach (of both), certified, of_against (percent),
+        difference, low, high (percentage points, with a 95 % interval), only_row and only_against (images that only one
+        certifies), p_value (exact McNemar test, two-sided), p_holm (over the radii in reach; NaN for others, as is
+        p_value), printed (points between family and baseline in [Z], NaN for other pairs) and printed_share (those
+        points in percent of [Z]'s baseline).
     """
     chosen = chosen or profile()
     votes = load(chosen) if votes is None else votes
     frames = []
     for part in chosen.parts(table):
-        held = {row: options.chosen()[0] for row in {r for pair in PAIRS for r in pair}
-                if (options := menu(row, part, chosen, votes)) is not None}  # fmt: skip
+        menus = {row: menu(row, part, chosen, votes) for row in {row for pair in PAIRS for row in pair}}
+        held = {row: options.chosen()[0] for row, options in menus.items()}
+        of_paper = np.array(part.family) - np.array(part.baseline)
         for row, against in PAIRS:
-            rows = [paired(held[row][:, i], held[against][:, i]) for i in range(len(part.radii))]
-            frame = pd.DataFrame(rows)
-            frame.insert(0, "shown", part.shown)
-            for name, value in (("against", against.name), ("row", row.name)):
-                frame.insert(1, name, value)
-            frame.insert(0, "dataset", part.dataset)
-            frame.insert(0, "table", table)
-            frame["p_holm"] = multipletests(frame["p_value"], method="holm")[1]
-            of_paper = np.array(part.family) - np.array(part.baseline)
-            frame["printed"] = of_paper if row in (FAMILY, FAMILY_DUAL) and against == BASELINE else math.nan
+            family = row in (FAMILY, FAMILY_DUAL) and against == BASELINE
+            cells = {
+                "table": table, "dataset": part.dataset, "shown": part.shown, "row": row.name, "against": against.name,
+                "in_reach": menus[row].in_reach & menus[against].in_reach,
+            }  # fmt: skip
+            compared = [paired(held[row][:, i], held[against][:, i]) for i in range(len(part.radii))]
+            frame = pd.DataFrame(cells).join(pd.DataFrame(compared))
+            frame.loc[~frame["in_reach"], "p_value"] = math.nan
+            known = frame["p_value"].notna()
+            frame["p_holm"] = math.nan
+            if known.any():
+                frame.loc[known, "p_holm"] = multipletests(frame.loc[known, "p_value"], method="holm")[1]
+            frame["printed"] = of_paper if family else math.nan
+            frame["printed_share"] = 100.0 * of_paper / np.array(part.baseline) if family else math.nan
             frames.append(frame)
     return pd.concat(frames, ignore_index=True)
 
@@ -70,7 +78,7 @@ def paired(first: Held, second: Held) -> dict[str, Any]:
     confidence intervals for comparing matched proportions", Statistics in Medicine 24, 2005).
 
     Returns:
-        difference, low, high (percentage points), only_row, only_against, p_value.
+        certified, of_against (percent), difference, low, high (percentage points), only_row, only_against, p_value.
     """
     only_first, only_second = int((first & ~second).sum()), int((second & ~first).sum())
     images = len(first)
@@ -80,6 +88,7 @@ def paired(first: Held, second: Held) -> dict[str, Any]:
     middle = (b - c) / n
     reach = float(special.ndtri((1.0 + INTERVAL) / 2.0)) * math.sqrt(b + c - (b - c) ** 2 / n) / n
     return {
+        "certified": 100.0 * first.mean(), "of_against": 100.0 * second.mean(),
         "difference": 100.0 * (only_first - only_second) / images, "low": 100.0 * (middle - reach),
         "high": 100.0 * (middle + reach), "only_row": only_first, "only_against": only_second, "p_value": p_value,
     }  # fmt: skip

@@ -1,10 +1,12 @@
-"""The paper's Monte-Carlo dual for the noises of the tables: one set of draws for each family and exponent.
+"""A Monte-Carlo dual for the noises of the tables: one set of draws for each family and exponent.
 
-Lengths scale: a certificate of one member of a family serves every scale of it.
+It is [Z]'s, made to hold for 64 radii and 48 values of λ at once, so that all cells of a table share one failure
+probability. Lengths scale: a certificate of one member of a family serves every scale of it.
 """
 
 from __future__ import annotations
 
+import math
 from functools import lru_cache
 from typing import Final
 
@@ -33,6 +35,19 @@ def required(noise: SmoothingDistribution, threat: str, dim: int, radii: Array, 
     unit, of_unit = _unit(*family_of(noise), threat, dim, share, draws)
     size = rms(noise, dim) / rms(unit, dim)
     return np.asarray(of_unit.required_probability(radii / size * (1.0 + 1e-12)))  # no rounding shortens a radius
+
+
+def single(share: float, draws: int) -> float:
+    """Return what Hoeffding's inequality adds to ``p*`` for one ``λ`` and one radius: ``√(log(2/δ) / 2n)``.
+
+    [Z], Section 4.2, bounds the mean of ``(λ - e^ℓ)_+``, which lies in [0, λ], so. On average over the draws the dual
+    then asks for ``p*`` and this much, had the best ``λ`` been known.
+
+    Args:
+        share: ``δ``.
+        draws: ``n``.
+    """
+    return math.sqrt(math.log(2.0 / share) / (2.0 * draws))
 
 
 @lru_cache(maxsize=16)

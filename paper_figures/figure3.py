@@ -50,7 +50,7 @@ def compute(
         dim: ``d``, 2 to 5: the mean over directions is a product rule. Eq. 13 takes about half a second per row.
 
     Returns:
-        Columns ball, threshold, radius, lam, family, k, sigma (input units), accuracy, robustness, on_frontier (no
+        Columns ball, threshold, radius, lam, family, k, sigma (input units), accuracy, robustness, dim, on_frontier (no
         other ``k`` of ``ks`` does better at this accuracy).
     """
     rows = []
@@ -66,7 +66,7 @@ def compute(
                         rows += [
                             {
                                 "ball": order, "threshold": threshold, "radius": radius, "lam": lam, "family": name,
-                                "k": k, "sigma": sigma, "accuracy": accuracy, "robustness": value,
+                                "k": k, "sigma": sigma, "accuracy": accuracy, "robustness": value, "dim": dim,
                             }
                             for sigma, accuracy, value in zip(sigmas, accuracies, robustness, strict=True)
                         ]  # fmt: skip
@@ -87,8 +87,9 @@ def _reach(family: Family, order: float, accuracy: float) -> float:
 def frontier(frame: pd.DataFrame) -> pd.DataFrame:
     """Return the frontiers side by side: a row per accuracy, robustness and best ``k`` of each family, and the winner.
 
-    Columns ball, radius, lam, accuracy, one ``robustness`` and one ``k`` per family, best (families,
-        more than one where they tie).
+    Returns:
+        Columns ball, radius, lam, accuracy, one ``robustness`` and one ``k`` per family, best (families, more than one
+        where they tie).
     """
     keys = ["ball", "radius", "lam", "accuracy"]
     top = frame[frame["on_frontier"]].drop_duplicates([*keys, "family"])
@@ -98,7 +99,7 @@ def frontier(frame: pd.DataFrame) -> pd.DataFrame:
     return wide.assign(best=_best(wide[[f"robustness {family}" for family in FAMILIES]].to_numpy(dtype=np.float64)))
 
 
-def certified(frame: pd.DataFrame, dim: int = 5) -> pd.DataFrame:
+def certified(frame: pd.DataFrame) -> pd.DataFrame:
     """Return ``frame`` with a column lower_bound, ``L(p; r)`` of Eq. 6 at ``p`` the accuracy: what the trade is for.
 
     ``λ`` is the best there, so rows that differ in ``λ`` alone are alike; those of the first ``λ`` are kept. Eq. 13
@@ -106,7 +107,9 @@ def certified(frame: pd.DataFrame, dim: int = 5) -> pd.DataFrame:
     """
     kept = frame[frame["lam"] == frame["lam"].iloc[0]].drop(columns=["lam", "robustness", "on_frontier"])
     bounds = [
-        rs.certificate(FAMILIES[row.family](row.k, 1.0), "Linf", dim).lower_bound(row.accuracy, row.radius / row.sigma)
+        rs.certificate(FAMILIES[row.family](row.k, 1.0), "Linf", row.dim).lower_bound(
+            row.accuracy, row.radius / row.sigma
+        )
         for row in kept.itertuples()
     ]
     return kept.assign(lower_bound=bounds)

@@ -15,7 +15,7 @@ from paper_figures.accuracy import cell
 from paper_figures.drawing import TEXT_WIDTH, lines, styled
 from paper_figures.profiles import DIMS, Profile, profile
 from paper_figures.scales import rms
-from paper_figures.tables import EXACT, certified
+from paper_figures.tables import EXACT, Asked, certified, in_reach, votes_of
 from paper_figures.votes import load
 
 
@@ -28,7 +28,8 @@ def compute(chosen: Profile | None = None, votes: pd.DataFrame | None = None) ->
 
     Returns:
         Columns model, noise, family ("Gaussian" or "Eq. 13"), k, sigma0 (root mean square per coordinate, input units),
-        radius (input units), certified, low, high (percent, 95 % over images), images.
+        radius (input units), certified, low, high (percent, 95 % over images; NaN where not even unanimous votes, with
+        as many draws as the model may have, would be certified), images.
     """
     chosen = chosen or profile()
     votes = load(chosen) if votes is None else votes
@@ -37,15 +38,16 @@ def compute(chosen: Profile | None = None, votes: pd.DataFrame | None = None) ->
     rows = []
     for candidate in chosen.menus[3, printed.CIFAR10]:
         noise = rs.parse_noise(candidate.noise)
-        mine = votes[(votes["model"] == candidate.model) & (votes["noise"] == candidate.noise)]
-        held = certified(mine, noise, "Linf", radii, EXACT, dim, chosen.alpha)
+        asked = Asked.of(candidate.noise, "Linf", radii, EXACT, dim, chosen)
+        held = certified(votes_of(candidate, printed.CIFAR10, votes), asked)
         mixed = isinstance(noise, rs.MixedNorm)
-        for radius, column in zip(radii, held.T, strict=True):
+        for radius, column, reached in zip(radii, held.T, in_reach(asked, chosen.limit(candidate.model)), strict=True):
+            beyond = {} if reached else dict.fromkeys(("certified", "low", "high"), np.nan)
             rows.append(
                 {
                     "model": candidate.model, "noise": candidate.noise, "family": "Eq. 13" if mixed else "Gaussian",
                     "k": noise.k if isinstance(noise, rs.MixedNorm) else 0.0, "sigma0": round(rms(noise, dim), 4),
-                    "radius": radius, **cell(column),
+                    "radius": radius, **cell(column), **beyond,
                 }
             )  # fmt: skip
     return pd.DataFrame(rows)

@@ -122,9 +122,9 @@ def _menus(logs: Logs, folder: Path, radii: np.ndarray[Any, Any]) -> dict[str, l
         limit = MORE.get((logs.table, sigma), LIMIT)
         generator = np.random.default_rng(number)
         anytime.append([right & _shown(p, radii / sigma, limit, generator) for _ in range(RUNS)])
-    names = tuple(path.stem for path in paths)
-    runs = [Menu(names, np.stack(run)) for run in zip(*anytime, strict=True)]
-    return {LOGGED: [Menu(names, np.stack(logged))], ANYTIME: runs}
+    names, reach = tuple(path.stem for path in paths), np.ones((len(paths), len(radii)), np.bool_)
+    runs = [Menu(names, np.stack(run), reach) for run in zip(*anytime, strict=True)]
+    return {LOGGED: [Menu(names, np.stack(logged), reach)], ANYTIME: runs}
 
 
 def _mean_cell(runs: list[tuple[Held, list[str]]], place: int) -> dict[str, Any]:

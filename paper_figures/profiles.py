@@ -60,6 +60,7 @@ class Profile:
 
     Attributes:
         name: as ``RS_PROFILE`` gives it.
+        described: what it measures, for readers.
         sets: data set, a registered name or a folder, and subset, by the name that is printed.
         menus: candidates by table and data set.
         normalisation: of the checkpoints among the models; None where all are of the zoo.
@@ -75,6 +76,7 @@ class Profile:
     """
 
     name: str
+    described: str
     sets: Mapping[str, tuple[str, str | None]]
     menus: Mapping[tuple[int, str], tuple[Candidate, ...]]
     votes: Path
@@ -87,6 +89,10 @@ class Profile:
     n0: int = 100
     alpha: float = 1e-3
     precision: str = "bfloat16"
+
+    def limit(self, model: str) -> int:
+        """Return the most draws of an image of a model."""
+        return self.more.get(model, self.n)
 
     def radii(self, dataset: str, model: str, noise: str) -> tuple[str, tuple[float, ...]]:
         """Return the threat model and radii whose decisions stop the draws: of all tables that the pair is in.
@@ -144,6 +150,10 @@ def cpu() -> Profile:
     ]  # fmt: skip
     return Profile(
         name="cpu",
+        described=(
+            "the bundled ResNet-20s on every 20th test image of CIFAR-10 (JPEG). They are not the networks, and not "
+            "quite the images, of [Z]: figures compare noises on the same networks, and are no repetition of [Z]'s runs"
+        ),
         sets={CIFAR10: ("cifar10_jpeg", "every_20th")},
         menus={
             (3, CIFAR10): candidates(3, CIFAR10, linf, (25,)),
@@ -156,25 +166,30 @@ def cpu() -> Profile:
     )
 
 
+def checkpoints() -> Path:
+    """Return the folder of published checkpoints."""
+    return Path(os.environ.get("RS_DATA", "")) / "checkpoints"
+
+
 def paper() -> Profile:
     """Return the profile of the original data and published models, for a GPU."""
-    root = Path(os.environ.get("RS_DATA", "")) / "checkpoints" / "models"
     factors = (1.0, 0.84, 1.19)
 
     def published(folder: str, *sigmas: str) -> list[Scale]:
         return [
-            Scale(str(root / folder / f"noise_{sigma}" / "checkpoint.pth.tar"), float(sigma), factors)
+            Scale(f"models/{folder}/noise_{sigma}/checkpoint.pth.tar", float(sigma), factors)
             for sigma in sigmas
         ]
 
     cifar = published("cifar10/resnet110", "0.12", "0.25", "0.50", "1.00")
     return Profile(
         name="paper",
+        described="the networks that Cohen et al. published, on every 20th test image of CIFAR-10 and ImageNet's 500",
         sets={CIFAR10: ("cifar10", "every_20th"), IMAGENET: ("imagenet", "every_100th")},
         menus={
             (1, CIFAR10): candidates(1, CIFAR10, cifar, (500,)),
-            (2, CIFAR10): candidates(2, CIFAR10, cifar, (500, 1500)),
-            (3, CIFAR10): candidates(3, CIFAR10, cifar, (25, 100)),
+            (2, CIFAR10): candidates(2, CIFAR10, cifar, (500,)),
+            (3, CIFAR10): candidates(3, CIFAR10, cifar, (25,)),
             (1, IMAGENET): candidates(1, IMAGENET, published("imagenet/resnet50", "0.25", "0.50", "1.00"), (25_000,)),
             (2, IMAGENET): candidates(2, IMAGENET, published("imagenet/resnet50", "0.25", "0.50", "1.00"), (25_000,)),
         },

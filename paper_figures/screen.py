@@ -17,6 +17,7 @@ import pandas as pd
 
 import rs_plugin as rs
 from paper_figures.scales import of_scale, rms
+from paper_figures.votes import write_packed
 from rs_plugin.datasets import Dataset
 from rs_plugin.distributions import SmoothingDistribution
 from rs_plugin.zoo import load_card
@@ -98,7 +99,7 @@ def count(pair: Pair, data: Dataset) -> pd.DataFrame:
             "votes": int(image.counts[image.selection.argmax()]),
             "label_votes": int(image.counts[image.label]),
         }
-        for image in run._votes
+        for image in run.votes
     ]
     frame = pd.DataFrame(rows)
     for name, value in (("noise", str(pair.noise)), ("factor", pair.factor), ("k", pair.k), ("family", pair.family)):
@@ -108,14 +109,19 @@ def count(pair: Pair, data: Dataset) -> pd.DataFrame:
 
 
 def load() -> pd.DataFrame:
-    """Return the committed table: model, family, k, factor, noise, index, label, selected, votes, label_votes."""
+    """Return the committed table: model, family, k, factor, noise, index, label, selected, votes, label_votes.
+
+    Raises:
+        InputError: there is none.
+    """
+    if not TABLE.exists():
+        raise rs.InputError(f"there is no screening at {str(TABLE)!r}; `python -m paper_figures.screen` makes it")
     return pd.read_csv(TABLE)
 
 
 def main() -> None:
     """Count what is missing, and write the table after each pair."""
     STORE.parent.mkdir(exist_ok=True)
-    TABLE.parent.mkdir(exist_ok=True)
     frames = [group for _, group in load().groupby(["model", "noise"], sort=False)] if TABLE.exists() else []
     known = {(frame["model"].iloc[0], frame["noise"].iloc[0]) for frame in frames}
     data = held_out()
@@ -125,8 +131,7 @@ def main() -> None:
         frames.append(count(pair, data))
         right = (frames[-1]["selected"] == frames[-1]["label"]).mean()
         print(f"{number} {pair.model} {pair.noise}: {100 * right:.1f} % right", file=sys.stderr, flush=True)
-        compression = {"method": "gzip", "mtime": 0}  # the same bytes for the same votes
-        pd.concat(frames).to_csv(TABLE, index=False, compression=compression, lineterminator="\n")
+        write_packed(TABLE, pd.concat(frames))
 
 
 if __name__ == "__main__":

@@ -3,14 +3,16 @@
 Rows, by the names that they have here, each under two protocols where there is a choice (module ``accuracy``):
 
 * ``[Z], baseline`` and ``[Z], family``: what [Z] prints.
-* ``logs, n = 100 000`` and ``logs, at most 25 000``: the baseline from published logs, and as it would be had their
-  draws been stopped early, as ours are (module ``logs``).
+* ``logs, n = 100 000`` and ``logs, stopped early``: the baseline from published logs, and as it would be had their
+  draws been stopped early, with limits like ours (module ``logs``).
 * ``ours, baseline``: our models under the paper's baseline, Laplace or Gaussian noise at the scale of the training.
-* ``ours, re-tuned``: the same noise at all scales at which the family is tried.
-* ``ours, dual`` and ``ours, exact``: our models under the paper's family, by its Monte-Carlo dual and by the exact
-  certificate.
+* ``ours, re-tuned``: the same noise at all scales at which the family is tried; in Table 3 also for the model that was
+  trained under Eq. 13.
+* ``ours, dual`` and ``ours, exact``: our models under the paper's family, by a Monte-Carlo dual that holds for all
+  radii and λ at once (module ``dual``), and by the exact certificate.
 
-The votes are those of module ``votes``: another certificate needs no new ones.
+The votes are those of module ``votes``: another certificate needs no new ones. Where not even unanimous votes would be
+certified by any candidate, with as many draws as there may be, a cell is 0 and says that it is out of reach.
 """
 
 from __future__ import annotations
@@ -28,11 +30,11 @@ from paper_figures.accuracy import CHOSEN, PROTOCOLS, Held, Menu, cell
 from paper_figures.drawing import TEXT_WIDTH, lines, styled
 from paper_figures.profiles import DIMS, Candidate, Profile, profile
 from paper_figures.votes import load
-from rs_plugin.distributions import SmoothingDistribution
 from rs_plugin.estimation import AlphaBudget, exceeds
+from rs_plugin.threats import Threat
 
-EXACT, DUAL = "exact certificate", "Monte-Carlo dual"
-NOT_COMPUTED: Final = "not computed"
+EXACT, DUAL, SINGLE = "exact certificate", "Monte-Carlo dual", "Monte-Carlo dual of one λ, on average"
+NOT_COMPUTED, OUT_OF_REACH = "not computed", "out of reach"
 
 
 class Row(NamedTuple):
@@ -63,8 +65,8 @@ def compute(table: int, chosen: Profile | None = None, votes: pd.DataFrame | Non
 
     Returns:
         Columns table, dataset, threat, radius (input units), shown (as printed), row, protocol, certified, low, high
-        (percent, the interval 95 % over images; NaN where not computed or not known), images, chosen (what was best),
-        note.
+        (percent, the interval 95 % over images; NaN where not computed, not known or out of reach), images, chosen
+        (what was best), note.
     """
     chosen = chosen or profile()
     votes = load(chosen) if votes is None else votes
@@ -73,45 +75,92 @@ def compute(table: int, chosen: Profile | None = None, votes: pd.DataFrame | Non
     return pd.DataFrame(rows)
 
 
-def menu(row: Row, part: printed.Printed, chosen: Profile, votes: pd.DataFrame) -> Menu | None:
-    """Return what the candidates of a row certify on a data set; None where the profile has none."""
+def menu(row: Row, part: printed.Printed, chosen: Profile, votes: pd.DataFrame) -> Menu:
+    """Return what the candidates of a row certify on a data set.
+
+    Raises:
+        InputError: the profile has no candidates, or votes are missing.
+    """
     found = [c for c in chosen.menus.get((part.table, part.dataset), ()) if c.role in row.roles]
     if not found:
-        return None
-    radii = np.array(part.radii)
-    held = [_held(c, part, radii, row.method, chosen, votes) for c in found]
-    return Menu(tuple(f"{_short(c.model)}, {c.noise}" for c in found), np.stack(held))
+        where = f"Table {part.table}, {part.dataset}"
+        raise rs.InputError(f"profile {chosen.name!r} has nothing for {row.name!r} of {where}")
+    names, held, reach = [], [], []
+    for candidate in found:
+        asked = Asked.of(candidate.noise, part.threat, np.array(part.radii), row.method, DIMS[part.dataset], chosen)
+        held.append(certified(votes_of(candidate, part.dataset, votes), asked))
+        reach.append(in_reach(asked, chosen.limit(candidate.model)))
+        names.append(f"{_short(candidate.model)}, {candidate.noise}")
+    return Menu(tuple(names), np.stack(held), np.stack(reach))
 
 
-def certified(
-    votes: pd.DataFrame, noise: SmoothingDistribution, threat: str, radii: np.ndarray[Any, Any], method: str, dim: int,
-    alpha: float, dual_draws: int = 100_000,
-) -> Held:  # fmt: skip
+class Asked(NamedTuple):
+    """What a certificate asks of votes: ``required``, p* at each radius, shown with failure probability ``alpha``."""
+
+    required: np.ndarray[Any, Any]
+    alpha: float
+
+    @classmethod
+    def of(
+        cls, noise: str, threat: Threat, radii: np.ndarray[Any, Any], method: str, dim: int, chosen: Profile
+    ) -> Asked:  # fmt: skip
+        """Return what a method asks.
+
+        Args:
+            noise: as text.
+            threat: ``"L1"``, ``"L2"`` or ``"Linf"``.
+            radii: in input units.
+            method: ``EXACT``, or ``DUAL``, which leaves a tenth of alpha to its own draws. ``SINGLE`` is no
+                certificate: what [Z]'s inequality for one λ and one radius would ask on average (``dual.single``).
+            dim: ``d``.
+            chosen: has alpha and the number of the dual's draws.
+        """
+        smoothing = rs.parse_noise(noise)
+        budget = AlphaBudget.split(chosen.alpha, deterministic=method == EXACT)
+        if method == DUAL:
+            required = dual.required(smoothing, threat, dim, radii, budget.certificate, chosen.dual_draws)
+            return cls(required, budget.votes)
+        required = np.atleast_1d(rs.certificate(smoothing, threat, dim).required_probability(radii))
+        if method == SINGLE:
+            required = required + dual.single(budget.certificate, chosen.dual_draws)
+        return cls(required, budget.votes)
+
+
+def votes_of(candidate: Candidate, dataset: str, votes: pd.DataFrame) -> pd.DataFrame:
+    """Return the votes of a candidate, by the images' numbers.
+
+    Raises:
+        InputError: there are none.
+    """
+    same = (votes["model"] == candidate.model) & (votes["noise"] == candidate.noise)
+    mine = votes[(votes["dataset"] == dataset) & same].sort_values("index")
+    if mine.empty:
+        raise rs.InputError(
+            f"there are no votes of {candidate.model} under {candidate.noise}; `python -m paper_figures.votes` counts "
+            f"them"
+        )
+    return mine
+
+
+def certified(votes: pd.DataFrame, asked: Asked) -> Held:
     """Return whether the label of each image is certified at each radius, shape (images, radii).
 
     Args:
         votes: one row per image, columns label, selected, votes, draws.
-        noise: that they were counted under.
-        threat: ``"L1"``, ``"L2"`` or ``"Linf"``.
-        radii: in input units.
-        method: ``EXACT``, or ``DUAL``, which leaves a tenth of alpha to its own draws.
-        dim: ``d``.
-        alpha: failure probability per image.
-        dual_draws: of the dual.
+        asked: of them.
     """
-    deterministic = method == EXACT
-    budget = AlphaBudget.split(alpha, deterministic=deterministic)
-    if deterministic:
-        required = rs.certificate(noise, threat, dim).required_probability(radii)
-    else:
-        required = dual.required(noise, threat, dim, radii, budget.certificate, dual_draws)
     counts = votes[["votes", "draws"]].to_numpy()
-    shown = exceeds(counts[:, :1], counts[:, 1:], required, budget.votes)
+    shown = exceeds(counts[:, :1], counts[:, 1:], asked.required.clip(max=1.0), asked.alpha)
     return np.asarray(shown & (votes["selected"] == votes["label"]).to_numpy()[:, None])
 
 
+def in_reach(asked: Asked, limit: int) -> Held:
+    """Return whether ``limit`` unanimous votes would do, shape (radii,)."""
+    return np.asarray(exceeds(limit, limit, asked.required.clip(max=1.0), asked.alpha))
+
+
 def by_radius(frame: pd.DataFrame, dataset: str, protocol: str, *, intervals: bool = True) -> pd.DataFrame:
-    """Return a table as it is read: a line per radius, a column per row, percentages as text.
+    """Return a table as it is read: a line per radius, a column per row, percentages as text; 0* is out of reach.
 
     Args:
         frame: in long form.
@@ -123,6 +172,8 @@ def by_radius(frame: pd.DataFrame, dataset: str, protocol: str, *, intervals: bo
     def text(line: Any) -> str:
         if np.isnan(line.certified):
             return str(line.note)
+        if line.note == OUT_OF_REACH:
+            return "0*"
         if not line.images:
             return f"{line.certified:.0f}"
         return f"{line.certified:.1f}" + (f" [{line.low:.0f}–{line.high:.0f}]" if intervals else "")
@@ -189,36 +240,21 @@ def _of_part(part: printed.Printed, chosen: Profile, votes: pd.DataFrame) -> Ite
             cells = {key: line[key] for key in ("certified", "low", "high", "images", "chosen")}
             yield {**place, "row": row, "protocol": protocol, **cells, "note": ""}
     for each in ROWS:
+        if (part.table, part.dataset) not in chosen.menus:
+            empty = {**nothing, "note": NOT_COMPUTED, "certified": np.nan}
+            for protocol in PROTOCOLS:
+                yield from ({**place, "row": each.name, "protocol": protocol, **empty} for place in places)
+            continue
         options = menu(each, part, chosen, votes)
         for protocol in PROTOCOLS:
-            if options is None:
-                for place in places:
-                    empty = {**nothing, "note": NOT_COMPUTED}
-                    yield {**place, "row": each.name, "protocol": protocol, "certified": np.nan, **empty}
-                continue
             held, names = options.by(protocol)
-            for place, column, best in zip(places, held.T, names, strict=True):
-                yield {**place, "row": each.name, "protocol": protocol, **cell(column), "chosen": best, "note": ""}
-
-
-def _held(
-    candidate: Candidate, part: printed.Printed, radii: np.ndarray[Any, Any], method: str, chosen: Profile,
-    votes: pd.DataFrame,
-) -> Held:  # fmt: skip
-    mine = votes[
-        (votes["dataset"] == part.dataset)
-        & (votes["model"] == candidate.model)
-        & (votes["noise"] == candidate.noise)
-    ].sort_values("index")
-    if mine.empty:
-        raise rs.InputError(
-            f"there are no votes of {candidate.model} under {candidate.noise}; `python -m paper_figures.votes` counts "
-            f"them"
-        )
-    noise = rs.parse_noise(candidate.noise)
-    return certified(mine, noise, part.threat, radii, method, DIMS[part.dataset], chosen.alpha, chosen.dual_draws)
+            for place, column, best, reached in zip(places, held.T, names, options.in_reach, strict=True):
+                cells = {**cell(column), "chosen": best, "note": ""}
+                if not reached:
+                    cells |= {"low": np.nan, "high": np.nan, "note": OUT_OF_REACH}
+                yield {**place, "row": each.name, "protocol": protocol, **cells}
 
 
 def _short(model: str) -> str:
     """Return a model's name without what all of them share."""
-    return model.removeprefix("cifar10_jpeg_") if "/" not in model else model.split("/checkpoints/models/")[-1]
+    return model.removeprefix("cifar10_jpeg_").removeprefix("models/").removesuffix("/checkpoint.pth.tar")

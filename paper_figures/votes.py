@@ -2,13 +2,15 @@
 
 ``python -m paper_figures.votes``, with ``RS_DATA`` at hand, counts those that are missing, writes the file that the
 profile names, and leaves out what is of no pair of the profile. Every pair of a model and a noise is counted until what
-its tables ask is decided (anytime stopping, ``decided``); finished images are kept beside the file, so that an
-interruption loses nothing. No vote serves another noise: sharing draws would save their generation, never a pass of the
-network.
+its tables ask is decided (anytime stopping, ``decided``); finished images are kept in the folder ``.cache``, so that an
+interruption loses nothing. A pair that is in the file is not counted again; its votes stay valid whatever stopped them.
+To count all anew, delete the file and ``paper_figures/.cache``. No vote serves another noise: sharing draws would save
+their generation, never a pass of the network.
 """
 
 from __future__ import annotations
 
+import gzip
 import sys
 import warnings
 from pathlib import Path
@@ -19,9 +21,10 @@ import pandas as pd
 
 import rs_plugin as rs
 from paper_figures import dual
-from paper_figures.profiles import DIMS, Profile, profile
+from paper_figures.profiles import DIMS, Profile, checkpoints, profile
 from rs_plugin.errors import InputError
 from rs_plugin.estimation import AlphaBudget
+from rs_plugin.files import write_whole
 from rs_plugin.zoo.smoothed import CHECKPOINTS, smoothed
 
 STORE: Final = Path(__file__).parent / ".cache" / "votes.sqlite"
@@ -36,7 +39,7 @@ def count(
     Args:
         chosen: the profile.
         dataset: printed name of the data set.
-        model: a name in the zoo, or a checkpoint's path.
+        model: a name in the zoo, or a checkpoint's path below ``RS_DATA/checkpoints``.
         noise: as text.
         store: keeps what was counted; None for memory.
 
@@ -49,20 +52,20 @@ def count(
     registered, subset = chosen.sets[dataset]
     checkpoint = Path(model).suffix in CHECKPOINTS
     classifier = smoothed(
-        model, noise, precision=chosen.precision, compiled=chosen.compiled,
-        normalisation=chosen.normalisation if checkpoint else None,
+        str(checkpoints() / model) if checkpoint else model, noise, precision=chosen.precision,
+        compiled=chosen.compiled, normalisation=chosen.normalisation if checkpoint else None,
     )  # fmt: skip
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", rs.UncertifiableRadiusWarning)  # a small noise reaches no large radius
         run = rs.evaluate(
             classifier, registered, threat, radii, "anytime", chosen.n0,
-            chosen.more.get(model, chosen.n), alpha, subset=subset, store=store,
+            chosen.limit(model), alpha, subset=subset, store=store,
             device=chosen.device, progress=lambda done, total: print(f"\r{done} of {total}", end="", file=sys.stderr),
         )  # fmt: skip
     rows = [
         (dataset, model, noise, threat, row.index, row.label, int(row.selection.argmax()),
          int(row.counts[row.selection.argmax()]), int(row.counts.sum()))
-        for row in run._votes
+        for row in run.votes
     ]  # fmt: skip
     return pd.DataFrame(rows, columns=list(COLUMNS))
 
@@ -83,6 +86,12 @@ def decided(chosen: Profile, dataset: str, model: str, noise: str) -> tuple[str,
     asked = dual.required(smoothing, threat, dim, np.array(radii), budget.certificate, chosen.dual_draws)
     as_much = rs.certificate(smoothing, threat, dim).radius(asked[asked < 1.0]) * (1.0 + 1e-5)  # it rounds down
     return threat, tuple(sorted({*radii, *np.atleast_1d(as_much).tolist()})), budget.votes
+
+
+def write_packed(path: Path, frame: pd.DataFrame) -> None:
+    """Write a table as packed CSV, whole or not at all; the same bytes for the same table."""
+    text = frame.to_csv(index=False, lineterminator="\n")
+    write_whole(path, gzip.compress(text.encode(), mtime=0))
 
 
 def load(chosen: Profile | None = None) -> pd.DataFrame:
@@ -111,13 +120,10 @@ def complete(chosen: Profile | None = None) -> pd.DataFrame:
         if pair in found:
             continue
         STORE.parent.mkdir(exist_ok=True)
-        chosen.votes.parent.mkdir(exist_ok=True)
         found[pair] = count(chosen, *pair)
         mean = found[pair]["draws"].mean()
         print(f"\r{number + 1} of {len(pairs)}: {pair[1]}, {pair[2]}: {mean:.0f} draws", file=sys.stderr)
-        whole = pd.concat([found[pair] for pair in pairs if pair in found])
-        compression = {"method": "gzip", "mtime": 0}  # the same bytes for the same votes
-        whole.to_csv(chosen.votes, index=False, compression=compression, lineterminator="\n")
+        write_packed(chosen.votes, pd.concat([found[pair] for pair in pairs if pair in found]))
     return pd.concat([found[pair] for pair in pairs], ignore_index=True)
 
 

@@ -16,7 +16,7 @@ def row(
     *,
     claimed: float,
     computed: float,
-    independent: float,
+    independent: float | None,
     error: float,
     relation: Relation = "=",
     **case: Any,
@@ -27,7 +27,7 @@ def row(
         statement: the claim in a few words, with its number in [Z].
         claimed: the number that the statement gives.
         computed: what the package gives.
-        independent: what a computation gives that shares no code with it.
+        independent: what a computation gives that shares no code with it; None, stored as NaN, where there is none.
         error: how far the computations may be off.
         relation: how what was found relates to what is claimed: the found is ``"="``, ``"<="`` or ``">="`` the claimed.
         case: noise, dimension, radius, ... : columns of their own.
@@ -36,15 +36,15 @@ def row(
         The case, and statement, relation, claimed, computed, independent, difference (found minus claimed, the worse
         of the two), error, agrees. What is NaN does not agree.
     """
-    differences = (computed - claimed, independent - claimed)
+    differences = [value - claimed for value in (computed, independent) if value is not None]
     sign = {"=": 0.0, "<=": 1.0, ">=": -1.0}[relation]
     violations = [sign * value if sign else abs(value) for value in differences]
     violation = float(np.max(violations))  # NaN if either is
     worst = math.nan if math.isnan(violation) else differences[violations.index(violation)]
+    other = math.nan if independent is None else float(independent)
     return {
         "statement": statement, **case, "relation": relation, "claimed": float(claimed), "computed": float(computed),
-        "independent": float(independent), "difference": float(worst), "error": float(error),
-        "agrees": bool(violation <= error),
+        "independent": other, "difference": float(worst), "error": float(error), "agrees": bool(violation <= error),
     }  # fmt: skip
 
 

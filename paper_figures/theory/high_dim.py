@@ -42,8 +42,8 @@ def compute(
         comes from the L1 ball of radius ``d r`` around this ball) and limit: ``p*`` at the shift ``(r, …, r)`` for
         large ``d``, ``Φ(√d r √I)`` with Fisher information ``I`` per coordinate of ``1/rms²`` for Eq. 11 and
         ``2/rms²`` for Eq. 10, and ``1 - e^{-a}/2``, ``a = d r / (√3 rms)``, for Eq. 12 (module ``cube``). Claimed is
-        ``Φ(√d r / rms)``, which ``p*`` reaches or exceeds; independent is ``P(Σ z_i <= d r)``: exact for Eq. 11, in
-        the limit of large ``d`` for others.
+        ``Φ(√d r / rms)``, which ``p*`` reaches or exceeds: ``P(Σ z_i <= d r)`` in the limit of large ``d``. Independent
+        is that probability for Eq. 11; for others there is none.
     """
     rows = []
     for level in levels:
@@ -57,7 +57,7 @@ def compute(
             for equation, unit in members:
                 noise = unit.with_second_moment(level**2, dim)
                 required = rs.certificate(noise, "Linf", dim).required_probability(radius)
-                half_space = _half_space(dim, k, size) if equation == "Eq. 11" else float(special.ndtr(size))
+                half_space = _half_space(dim, k, size) if equation == "Eq. 11" else None
                 draws = math.log(alpha) / math.log(required) if required < 1.0 else math.inf
                 rows.append(
                     row(

@@ -23,7 +23,7 @@ def profile() -> Profile:
         (2, CIFAR10): candidates(2, CIFAR10, scales, (500,)),
         (3, CIFAR10): candidates(3, CIFAR10, scales[1:], (25,)),
     }
-    return Profile("made up", {CIFAR10: ("digits", "all")}, menus, Path("nowhere.csv.gz"), compiled=False)
+    return Profile("made up", "nothing", {CIFAR10: ("digits", "all")}, menus, Path("nowhere.csv.gz"), compiled=False)
 
 
 def votes(chosen: Profile, sure: dict[str, int]) -> pd.DataFrame:

@@ -69,11 +69,19 @@ def test_scales_are_compared_with_that_of_the_training():
     assert linf["2/255"].tolist() == pytest.approx([0.0, 200 / 3])
 
 
-def test_the_dual_costs_something_and_never_gains():
+def test_what_lies_between_the_certificates_is_theirs_to_tell():
+    """At 0.5 and rms 1 the exact certificate asks for 0.6915, one λ for 0.6985, the dual for more: 0.71 or so."""
     chosen = made_up.profile()
-    frame = ablation.certificate(2, chosen, made_up.votes(chosen, {"family": made_up.IMAGES}))
-    assert (frame["gain"] >= 0.0).all()
-    assert set(frame["dataset"]) == {CIFAR10}
+    noise = next(c.noise for c in chosen.menus[2, CIFAR10] if c.role == "family" and c.model == "large")
+    for share, held in ((0.68, (0, 0, 0)), (0.6965, (1, 0, 0)), (0.7045, (1, 1, 0)), (0.75, (1, 1, 1))):
+        frame = made_up.votes(chosen, {})
+        mine = (frame["model"] == "large") & (frame["noise"] == noise)
+        frame.loc[mine, ["votes", "draws"]] = (round(share * 1_000_000), 1_000_000)
+        found = ablation.certificate(2, chosen, frame)
+        row = found[(found["candidate"] == f"large, {noise}") & (found["shown"] == "0.5")].iloc[0]
+        assert row[["exact", "single", "dual"]].tolist() == [100.0 * value for value in held], share
+        assert row["gain"] == 100.0 * (held[0] - held[2])
+    assert set(found["dataset"]) == {CIFAR10}
 
 
 def test_selection_is_best_less_chosen():
@@ -94,7 +102,38 @@ def test_selection_of_a_table():
     frame = table2.compute(chosen, made_up.votes(chosen, {"trained": 10}))
     found = ablation.selection(frame)
     assert tables.BASELINE.name in set(found["row"])
-    assert (found["max"] >= 0.0).all()
+    ours = found[found["row"].str.startswith("ours")]
+    assert (ours["max"] == 0.0).all()  # the candidates of a role certify the same images
+
+
+def pairs_of(changes, before):
+    """Screened images of the mixed norm: ``before`` of 200 draws without k, and so many more, one array for each k."""
+    noises = {(1.0, k): str(of_scale("mixed_norm", k, 0.25, 3072)) for k in (0, *changes)}
+    counts = {(1.0, 0): before} | {(1.0, k): before + change for k, change in changes.items()}
+    return screened("mixed_norm", noises, counts)
+
+
+def test_chance_counts_the_intervals_that_exclude_zero():
+    generator = np.random.default_rng(3)
+    before = generator.integers(60, 140, 250)
+    changes = {k: generator.integers(-9, 10, 250) + shift for k, shift in ((25, 0), (100, 2), (250, 4))}
+    frame = pairs_of(changes, before)
+    summary, found = ablation.exponent(frame), ablation.chance(frame).iloc[0]
+    assert found["pairs"] == 3
+    assert found["shown"] == ((summary["low"] > 0) | (summary["high"] < 0)).sum() >= 2
+    assert found["p_value"] < 0.01
+
+
+def test_chance_is_not_fooled_by_pairs_that_share_their_images():
+    """Twenty pairs of the same changes, of mean 0: all or none are shown; the test errs one time in twenty."""
+    generator = np.random.default_rng(4)
+    errors, runs = 0, 60
+    for _ in range(runs):
+        change, before = generator.integers(-9, 10, 60), generator.integers(60, 140, 60)
+        found = ablation.chance(pairs_of(dict.fromkeys(range(25, 45), change), before), flips=199).iloc[0]
+        assert found["shown"] in (0, 20)
+        errors += found["p_value"] < 0.05
+    assert errors <= stats.binom.ppf(1 - 1e-6, runs, 0.05)
 
 
 def test_what_the_duals_ask_for():

@@ -8,7 +8,7 @@ from paper_figures.accuracy import BEST, CHOSEN, Menu, cell
 def menu_of(*rows):
     """A menu of one radius; each row says which images a candidate certifies."""
     held = np.array(rows, dtype=bool)[:, :, None]
-    return Menu(tuple("abc"[: len(rows)]), held)
+    return Menu(tuple("abc"[: len(rows)]), held, np.ones((len(rows), 1), dtype=bool))
 
 
 def test_best_is_best_on_all_images():
@@ -36,10 +36,19 @@ def test_a_tie_goes_to_the_first():
     assert menu_of([1, 0], [0, 1]).best()[1] == ["a"]
 
 
+def test_nothing_is_chosen_where_nothing_is_in_reach():
+    held = np.zeros((2, 4, 3), dtype=bool)
+    held[0, :, 0] = True
+    options = Menu(("a", "b"), held, np.array([[True, False, False], [True, True, False]]))
+    assert options.in_reach.tolist() == [True, True, False]
+    assert options.best()[1] == ["a", "a", ""]
+    assert options.chosen()[1] == ["a", "a", ""]
+
+
 def test_choosing_on_the_test_images_is_never_worse_there():
     generator = np.random.default_rng(0)
     for _ in range(20):
-        options = Menu(("a", "b", "c"), generator.uniform(size=(3, 40, 5)) < 0.5)
+        options = Menu(("a", "b", "c"), generator.uniform(size=(3, 40, 5)) < 0.5, np.ones((3, 5), dtype=bool))
         assert (options.by(BEST)[0].sum(axis=0) >= options.by(CHOSEN)[0].sum(axis=0)).all()
 
 
@@ -48,7 +57,8 @@ def test_choosing_among_equals_on_the_test_images_flatters_and_on_others_does_no
     generator = np.random.default_rng(1)
     best, chosen = [], []
     for _ in range(400):
-        options = Menu(tuple("abcdefgh"), generator.uniform(size=(8, 50, 1)) < 0.5)
+        held = generator.uniform(size=(8, 50, 1)) < 0.5
+        options = Menu(tuple("abcdefgh"), held, np.ones((8, 1), dtype=bool))
         best.append(options.best()[0].mean())
         chosen.append(options.chosen()[0].mean())
     standard_error = 0.5 / np.sqrt(50 * 400)

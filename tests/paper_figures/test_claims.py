@@ -20,9 +20,13 @@ from paper_figures.theory.claims import Relation, row, summary
         (">=", 0.5, 3.0, -0.5, False),
         ("=", float("nan"), 1.0, float("nan"), False),
         ("<=", 0.5, float("nan"), float("nan"), False),
+        ("=", 1.0005, None, 0.0005, True),
+        (">=", 0.5, None, -0.5, False),
     ],
 )
-def test_agreement(relation: Relation, computed: float, independent: float, difference: float, agrees: bool) -> None:
+def test_agreement(
+    relation: Relation, computed: float, independent: float | None, difference: float, agrees: bool
+) -> None:
     found = row("s", claimed=1.0, computed=computed, independent=independent, error=1e-3, relation=relation, dim=2)
     assert found["agrees"] is agrees
     assert found["difference"] == pytest.approx(difference, nan_ok=True)

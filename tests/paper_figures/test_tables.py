@@ -1,13 +1,16 @@
 import math
+from dataclasses import replace
 
 import numpy as np
+import pandas as pd
 import pytest
-from scipy import stats
+from scipy import optimize, stats
 
 import rs_plugin as rs
 from paper_figures import table1, table2, table3, tables
 from paper_figures.accuracy import BEST, CHOSEN
 from paper_figures.printed import CIFAR10, IMAGENET
+from rs_plugin.estimation import exceeds
 from tests.paper_figures import made_up
 from tests.paper_figures.seeing import assert_legible
 
@@ -53,11 +56,53 @@ def test_gaussian_radii_are_where_the_normal_law_puts_them():
     row = frame[(frame["row"] == tables.BASELINE.name) & (frame["protocol"] == BEST) & (frame["dataset"] == CIFAR10)]
     required = stats.norm.cdf(row["radius"] / 1.0)  # the larger of the two scales reaches farther
     assert (row["certified"] == np.where(required < LARGEST, 100.0, 0.0)).all()
-    small = tables.certified(
-        made_up.votes(chosen, ALL_SURE).query("model == 'small' and noise == 'gaussian(sigma=0.25)'"),
-        rs.Gaussian(0.25), "L2", np.array([0.25, 0.5, 0.75, 1.0]), tables.EXACT, 3072, 1e-3,
-    )  # fmt: skip
-    assert small.all(axis=0).tolist() == [True, True, True, False]
+    asked = tables.Asked.of("gaussian(sigma=0.25)", "L2", np.array([0.25, 0.5, 0.75, 1.0]), tables.EXACT, 3072, chosen)
+    small = made_up.votes(chosen, ALL_SURE).query("model == 'small' and noise == 'gaussian(sigma=0.25)'")
+    assert tables.certified(small, asked).all(axis=0).tolist() == [True, True, True, False]
+
+
+def test_the_dual_leaves_the_votes_nine_tenths_of_alpha():
+    """Votes that show a threshold with all of alpha, and not with what the dual leaves of it."""
+    chosen = made_up.profile()
+    exact, dual = (
+        tables.Asked.of("l2_exponential(k=500, sigma=1)", "L2", np.array([0.5]), method, 3072, chosen)
+        for method in (tables.EXACT, tables.DUAL)
+    )
+    assert exact.alpha == 1e-3
+    assert dual.alpha == pytest.approx(0.9e-3)
+    assert dual.required[0] > exact.required[0]
+
+    def shown(threshold, alpha):
+        return bool(exceeds(900, 1_000, threshold, alpha))
+
+    low, high = 0.5, 0.9
+    while high - low > 1e-9:  # the largest threshold that all of alpha shows
+        middle = (low + high) / 2
+        low, high = (middle, high) if shown(middle, 1e-3) else (low, middle)
+    votes = pd.DataFrame({"label": [3], "selected": [3], "votes": [900], "draws": [1_000]})
+    assert tables.certified(votes, tables.Asked(np.array([low]), exact.alpha)).all()
+    assert not tables.certified(votes, tables.Asked(np.array([low]), dual.alpha)).any()
+
+
+def test_what_is_out_of_reach_says_so(frames):
+    """With 100 000 draws at sigma = 1.2 the Gaussian reaches 12/255; Phi(0.2 / 0.25) and the like are in reach too."""
+    chosen = replace(made_up.profile(), n=200)  # 200 unanimous draws show 0.953 and no more
+    frame = table2.compute(chosen, made_up.votes(chosen, {"trained": 10}))
+    row = frame[(frame["row"] == tables.BASELINE.name) & (frame["protocol"] == BEST) & (frame["dataset"] == CIFAR10)]
+    most = least_unanimous(200)
+    beyond = stats.norm.cdf(row["radius"] / 1.0) > most
+    assert beyond.any() and not beyond.all()
+    assert (row.loc[beyond, "note"] == tables.OUT_OF_REACH).all()
+    assert row.loc[beyond, ["low", "high"]].isna().all(axis=None)
+    assert (row.loc[beyond, "chosen"] == "").all()
+    assert (row.loc[~beyond, "note"] == "").all()
+    shown = tables.by_radius(frame, CIFAR10, BEST)[tables.BASELINE.name]
+    assert (shown == "0*").tolist() == beyond.tolist()
+
+
+def least_unanimous(n):
+    """Return what n unanimous votes show at alpha = 0.001: p* at which (1 - p*^(n+1)) / ((n+1) (1-p*) p*^n) is 1000."""
+    return optimize.brentq(lambda p: (1 - p ** (n + 1)) / ((n + 1) * (1 - p) * p**n) - 1000, 0.5, 0.9999)
 
 
 def test_wrong_images_are_never_certified():

@@ -1,5 +1,6 @@
 import os
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -40,8 +41,8 @@ def test_imagenet_goes_the_same_way_on_made_up_images(folder, monkeypatch):
     scale = profiles.Scale("made up", 0.5, (1.0,))
     menus = {(number, IMAGENET): profiles.candidates(number, IMAGENET, [scale], (1000,)) for number in (1, 2)}
     chosen = profiles.Profile(
-        "made up", {IMAGENET: (str(folder / "images"), None)}, menus, folder / "votes.csv.gz", compiled=False, n=200,
-        n0=10, precision="float32", dual_draws=1000,
+        "made up", "made-up images", {IMAGENET: (str(folder / "images"), None)}, menus, folder / "votes.csv.gz",
+        compiled=False, n=200, n0=10, precision="float32", dual_draws=1000,
     )  # fmt: skip
     monkeypatch.setattr(
         votes, "smoothed",
@@ -130,8 +131,48 @@ def test_figure_4_falls_with_the_radius_and_is_legible():
     for _, curve in frame.groupby(["model", "noise"]):
         assert curve["certified"].is_monotonic_decreasing
         assert curve["certified"].iloc[0] == 100.0  # at radius 0 the doubtful images hold as well
+    assert (frame.loc[frame["family"] == "Gaussian", "noise"].str.startswith("gaussian(")).all()
+    assert (frame.loc[frame["family"] == "Eq. 13", "noise"].str.startswith("mixed_norm(")).all()
     assert set(frame["family"]) == {"Gaussian", "Eq. 13"}
     assert_legible(figure4.draw(frame))
+
+
+def test_what_is_counted_is_kept(monkeypatch):
+    """The class of the selection draws, its votes among the others, and the limits, radii and alpha that were asked."""
+    chosen = replace(profiles.cpu(), n=70, more={"cifar10_jpeg_gaussian_0.25": 90})
+    asked = []
+
+    def evaluate(classifier, dataset, threat, radii, stopping, n0, n, alpha, **rest):
+        asked.append((dataset, threat, tuple(radii), stopping, n0, n, alpha, rest["subset"]))
+        rows = [SimpleNamespace(index=20, label=0, selection=np.array([40, 60, 0]), counts=np.array([50, 9, 4]))]
+        return SimpleNamespace(votes=rows)
+
+    monkeypatch.setattr(rs, "evaluate", evaluate)
+    plain = (CIFAR10, "cifar10_jpeg_gaussian_0.5", "gaussian(sigma=0.5)")
+    family = (CIFAR10, "cifar10_jpeg_gaussian_0.25", "l2_exponential(k=500, sigma=0.273222)")
+    for pair in (plain, family):
+        row = votes.count(chosen, *pair, store=None).iloc[0]
+        assert row[["index", "label", "selected", "votes", "draws"]].tolist() == [20, 0, 1, 9, 63]
+        assert row[["dataset", "model", "noise"]].tolist() == list(pair)
+    first, second = asked
+    assert first == ("cifar10_jpeg", *chosen.radii(*plain), "anytime", 100, 70, 1e-3, "every_20th")
+    assert second[5] == 90
+    assert second[6] == pytest.approx(0.9e-3)
+    assert set(chosen.radii(*family)[1]) < set(second[2])
+
+
+def test_the_committed_votes_are_those_of_the_profile():
+    chosen = profiles.cpu()
+    frame = votes.load(chosen)
+    groups = dict(iter(frame.groupby(["dataset", "model", "noise"], sort=False)))
+    assert list(groups) == chosen.pairs()
+    for (dataset, model, noise), group in groups.items():
+        assert group["index"].tolist() == list(range(0, 10_000, 20))
+        assert (group["draws"] <= chosen.limit(model)).all()
+        assert (group["draws"] % 64 == 0).all()  # whole chunks
+        assert group["votes"].between(0, group["draws"]).all()
+        assert set(group["stopped_by"]) == {chosen.radii(dataset, model, noise)[0]}
+    assert frame.groupby("index")["label"].nunique().eq(1).all()
 
 
 @pytest.mark.skipif("RS_DATA" not in os.environ, reason="RS_DATA is not set: the folder that holds cifar10/")
