@@ -20,6 +20,8 @@ from paper_figures.drawing import drawn_by, save
 
 NAMES = [one.name for one in ARTEFACTS]
 
+pytestmark = pytest.mark.xdist_group("published")  # in one process, which samples each Monte-Carlo dual once
+
 
 @pytest.mark.parametrize("one", ARTEFACTS, ids=NAMES)
 def test_published_is_computed(one: Artefact, tmp_path: Path) -> None:
@@ -29,7 +31,8 @@ def test_published_is_computed(one: Artefact, tmp_path: Path) -> None:
     assert not found, "\n".join(found)
     if one.draw:
         pictures = (PUBLISHED / f"{one.name}.png", tmp_path / f"{one.name}.png")
-        assert comparing.picture_difference(*pictures) <= comparing.tolerance(*pictures), pictures
+        apart, allowed = comparing.picture_difference(*pictures), comparing.tolerance(*pictures)
+        assert apart <= allowed, f"{pictures[0].name} differs by {apart:.2f} of 255, more than {allowed}: see {tmp_path}"
     if one.tell:
         old, new = ((folder / f"{one.name}.md").read_text("utf-8").splitlines() for folder in (PUBLISHED, tmp_path))
         changed = "\n".join(difflib.unified_diff(old, new, "published", "computed", n=0, lineterm=""))
