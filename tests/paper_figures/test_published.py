@@ -32,7 +32,7 @@ def test_published_is_computed(one: Artefact, tmp_path: Path) -> None:
     if one.draw:
         pictures = (PUBLISHED / f"{one.name}.png", tmp_path / f"{one.name}.png")
         apart, allowed = comparing.picture_difference(*pictures), comparing.tolerance(*pictures)
-        assert apart <= allowed, f"{pictures[0].name} differs by {apart:.2f} of 255, more than {allowed}: see {tmp_path}"
+        assert apart <= allowed, f"{one.name}.png differs by {apart:.2f} of 255, more than {allowed}: see {tmp_path}"
     if one.tell:
         old, new = ((folder / f"{one.name}.md").read_text("utf-8").splitlines() for folder in (PUBLISHED, tmp_path))
         changed = "\n".join(difflib.unified_diff(old, new, "published", "computed", n=0, lineterm=""))
