@@ -98,7 +98,7 @@ def count(pair: Pair, data: Dataset) -> pd.DataFrame:
             "votes": int(image.counts[image.selection.argmax()]),
             "label_votes": int(image.counts[image.label]),
         }
-        for image in run._votes
+        for image in run.votes
     ]
     frame = pd.DataFrame(rows)
     for name, value in (("noise", str(pair.noise)), ("factor", pair.factor), ("k", pair.k), ("family", pair.family)):

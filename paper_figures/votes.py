@@ -61,7 +61,7 @@ def count(
     rows = [
         (dataset, model, noise, threat, row.index, row.label, int(row.selection.argmax()),
          int(row.counts[row.selection.argmax()]), int(row.counts.sum()))
-        for row in run._votes
+        for row in run.votes
     ]  # fmt: skip
     return pd.DataFrame(rows, columns=list(COLUMNS))
 

@@ -86,8 +86,9 @@ def evaluate(
         device: where the network runs, its own device if None; the model is moved there and stays.
         method: as for ``certificate``.
         workers: threads that share the work and the network; torch's number of threads if None. The result does not
-            depend on it. Networks whose code torch.fx cannot follow, or that write into what they keep, run one pass at
-            a time, and gain little by more threads (``docs/statistics.md``).
+            depend on it. They run the network at the same time where all of its code is torch's, torchvision's or this
+            package's, or its classes say ``pure_forward = True`` (``docs/statistics.md``); any other network runs one
+            pass at a time, and gains little by more threads.
         progress: called with (images done, images in all).
         data_dir: as for ``load_dataset``.
         preprocessing: as for ``load_dataset``.

@@ -36,6 +36,7 @@ class Run:
         certificate: what turned bounds into radii.
         radii: the listed radii, 0 first.
         alpha: failure probability per image.
+        votes: what was counted, one per image.
         outcomes: one per image.
     """
 
@@ -52,7 +53,7 @@ class Run:
     ) -> None:
         self.key, self.config, self.certificate = key, config, certificate
         self.radii, self.alpha, self.dataset = list(radii), alpha, dataset
-        self._votes, self._budget = list(votes), budget
+        self.votes, self._budget = list(votes), budget
         self.required = np.atleast_1d(certificate.required_probability(self.radii))
         self.outcomes = self._judge()
 
@@ -68,17 +69,17 @@ class Run:
         return bool(self.config.get("compiled", False))  # older runs do not say it
 
     def _judge(self) -> list[Outcome]:
-        labels = [row.label for row in self._votes]
+        labels = [row.label for row in self.votes]
         if self.config["stopping"] == "fixed":
-            selection = np.stack([row.selection for row in self._votes])
-            counts = np.stack([row.counts for row in self._votes])
+            selection = np.stack([row.selection for row in self.votes])
+            counts = np.stack([row.counts for row in self.votes])
             outcomes = fixed_outcomes(selection, counts, labels, self.certificate, self._budget.votes)
             return [self._with_listed(outcome) for outcome in outcomes]
         return [
             anytime_outcome(
                 row.selection, row.counts, row.label, self.radii, self.required.tolist(), self._budget.votes
             )
-            for row in self._votes
+            for row in self.votes
         ]
 
     def __repr__(self) -> str:
@@ -136,15 +137,15 @@ class Run:
 
         frame = pd.DataFrame(
             {
-                "index": [row.index for row in self._votes],
-                "label": [row.label for row in self._votes],
+                "index": [row.index for row in self.votes],
+                "label": [row.label for row in self.votes],
                 "prediction": pd.array([o.prediction for o in self.outcomes], dtype="Int64"),
                 "votes": [o.votes.tolist() for o in self.outcomes],
                 "n": [o.n for o in self.outcomes],
                 "p_lower": [o.p_lower for o in self.outcomes],
                 "radius": [o.radius for o in self.outcomes],
                 "status": [o.status.value for o in self.outcomes],
-                "seconds": [row.seconds for row in self._votes],
+                "seconds": [row.seconds for row in self.votes],
             }
         )
         return frame
@@ -157,7 +158,7 @@ class Run:
     @property
     def base_accuracy(self) -> float:
         """Share of images, without noise, that the base network answers rightly."""
-        return sum(row.base == row.label for row in self._votes) / len(self._votes)
+        return sum(row.base == row.label for row in self.votes) / len(self.votes)
 
     @property
     def abstention_rate(self) -> float:
@@ -167,7 +168,7 @@ class Run:
     @property
     def draws(self) -> int:
         """Draws spent on all images, those that chose the class included."""
-        return sum(int(row.selection.sum() + row.counts.sum()) for row in self._votes)
+        return sum(int(row.selection.sum() + row.counts.sum()) for row in self.votes)
 
     @property
     def average_certified_radius(self) -> float:
@@ -214,7 +215,7 @@ class Run:
                     "status": outcome.status.value,
                     "seconds": row.seconds,
                 }
-                for row, outcome in zip(self._votes, self.outcomes, strict=True)
+                for row, outcome in zip(self.votes, self.outcomes, strict=True)
             ],
         }
 
@@ -230,7 +231,7 @@ class Run:
         Radii are rounded down to ``digits`` decimals; an abstention is written as class -1, as the format has it.
         """
         lines = ["idx\tlabel\tpredict\tradius\tcorrect\ttime"]
-        for row, outcome in zip(self._votes, self.outcomes, strict=True):
+        for row, outcome in zip(self.votes, self.outcomes, strict=True):
             predict = -1 if outcome.prediction is None else outcome.prediction
             correct = int(outcome.status is Status.CERTIFIED)
             radius = round_down(outcome.radius, digits)

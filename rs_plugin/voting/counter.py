@@ -8,18 +8,20 @@ import threading
 import time
 from collections.abc import Generator, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from typing import Any, Final, TypeVar, cast
+from typing import Any, Final, TypeVar
+from weakref import WeakKeyDictionary
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from rs_plugin.distributions.base import SmoothingDistribution
-from rs_plugin.errors import ModelError, ParameterError
+from rs_plugin.errors import ParameterError
 from rs_plugin.streams import CHUNK, chunk_seed
-from rs_plugin.voting.manner import Manner, Shown, beside, check_alone, far_from, find_manner
+from rs_plugin.voting.manner import Manner, beside, check_alone, far_from, find_manner
 from rs_plugin.voting.passes import check_classes, classes_of, computing_in, scores_of, single_threaded
 from rs_plugin.voting.schedule import Answer, Ask, Counts, DrawRange, Poll, Schedule, Slot
+from rs_plugin.voting.sharing import threads_may_share
 
 _BLOCK_VALUES: Final = 1 << 20
 _BLOCK_ROWS: Final = 256
@@ -63,7 +65,8 @@ def group_slots(rows: int, dim: int) -> int:
 class VoteCounter:
     """Counts votes of a base network; safe to use from several threads.
 
-    They run a graph of the network at the same time, or the network itself one after the other (module ``purity``).
+    They run the network at the same time where it is known to keep nothing of a pass (module ``sharing``), else one
+    pass at a time.
 
     Args:
         base: the network, in eval mode on ``device``, for images in [0, 1].
@@ -88,14 +91,14 @@ class VoteCounter:
         compiled: bool = False,
     ) -> None:
         self._precision, self._compiled = precision, compiled
-        self._base, self._network = base, cast(Any, base)  # the second is what votes are counted with
+        self._network: Any = base
         self._noise, self._num_classes = noise, num_classes
         self._shape, self._device, self._rows = tuple(image_shape), device, rows
         self._dim = int(np.prod(image_shape))
         self._slots = group_slots(rows, self._dim)
         self._manner: Manner | None = None
         self._lock = threading.Lock()
-        self._turn: AbstractContextManager[Any] = threading.Lock()  # of passes that have to wait for one another
+        self._turn: AbstractContextManager[Any] = nullcontext() if threads_may_share(base) else _turn_of(base)
         self._local = threading.local()
 
     def manner(self, image: Tensor) -> Manner:
@@ -108,9 +111,9 @@ class VoteCounter:
         with self._lock:
             if self._manner is None:
                 images = self._noisy(image)
-                with self._mode(), single_threaded(), computing_in(self._precision, self._device):
+                with self._turn, self._mode(), single_threaded(), computing_in(self._precision, self._device):
                     self._network, self._manner = find_manner(
-                        self._base, images, self._num_classes, self._precision, self._compiled
+                        self._network, images, self._num_classes, self._precision, self._compiled
                     )
             return self._manner
 
@@ -220,36 +223,26 @@ class VoteCounter:
         return answers
 
     def _classes(self, images: Tensor) -> Tensor:
+        """Return the classes of one pass, when it is its turn."""
+        with self._turn:
+            return self._checked_classes(images)
+
+    def _checked_classes(self, images: Tensor) -> Tensor:
         """Return the classes of one pass. Now and then it is shown once more, in part, beside other images."""
         local = self._local
         local.passes += 1
         now = images.clone() if _due(local.passes) else None  # a network may write into its input
-        at_once = self._manner is not None and self._manner.at_once
-        with nullcontext() if at_once else self._turn:
-            classes = classes_of(scores_of(self._network, images, self._num_classes))
+        classes = classes_of(scores_of(self._network, images, self._num_classes))
         if now is None:
             return classes
         # Images of another pass, most often of another image, are the company that votes are counted in.
         others = local.checked if local.checks % 2 else far_from(now, local.checks // 2)
         shown = beside(now, others, local.checks // 2)
-        with self._turn:
-            self._check(now, shown, classes)
+        there = classes_of(scores_of(self._network, shown.block.clone(), self._num_classes))
+        if not torch.equal(there[shown.places], classes[shown.places]):
+            check_alone(self._network, now, scores_of(self._network, now.clone(), self._num_classes), [shown])
         local.checked, local.checks = now, local.checks + 1
         return classes
-
-    def _check(self, images: Tensor, shown: Shown, classes: Tensor) -> None:
-        """Raise ModelError unless the network itself, beside other images, answers as what votes are counted with."""
-        network = self._network if self._compiled else self._base
-        there = classes_of(scores_of(network, shown.block.clone(), self._num_classes))
-        if torch.equal(there[shown.places], classes[shown.places]):
-            return
-        scores = scores_of(network, images.clone(), self._num_classes)
-        check_alone(network, images, scores, [shown])
-        if network is not self._network and not torch.equal(classes_of(scores), classes):
-            raise ModelError(
-                "the base network answers otherwise than the graph that torch.fx finds in it: its code depends on more "
-                "than its images; make its answer a function of the image"
-            )
 
     def _buffers(self) -> tuple[Tensor, Tensor, torch.Generator]:
         """Return this thread's noise (draws, values), images (draws, channels, height, width) and generator."""
@@ -265,6 +258,16 @@ class VoteCounter:
             local.passes = local.checks = 0
             local.checked = None
         return local.noise, local.images, local.generator
+
+
+#: A lock for every network that is run one pass at a time, whatever counters it has.
+_TURNS: WeakKeyDictionary[nn.Module, threading.Lock] = WeakKeyDictionary()
+_OF_TURNS: Final = threading.Lock()
+
+
+def _turn_of(network: nn.Module) -> threading.Lock:
+    with _OF_TURNS:
+        return _TURNS.setdefault(network, threading.Lock())
 
 
 def _due(passes: int) -> bool:

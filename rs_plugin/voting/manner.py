@@ -17,25 +17,22 @@ from torch import Tensor, nn
 from rs_plugin.errors import ModelError, first_line
 from rs_plugin.streams import CHUNK
 from rs_plugin.voting.passes import check_classes, classes_of, computing_in, scores_of
-from rs_plugin.voting.purity import pure_graph
 
 #: Change of a row's margin, over the usual margin, that another layout, place or compiled code may make by rounding.
 _ROUNDING: Final = 0.01
 
 
 class Manner(NamedTuple):
-    """How images are laid out, whether a pass may hold draws of several, and whether passes need to wait.
+    """How images are laid out, and whether a pass may hold draws of several.
 
     Attributes:
         layout: ``"channels_last"``, in which convolutions are about 1.5 times as fast, or ``"contiguous"`` for grey
             images and for networks that cannot read the other.
         mixed: whether a pass may hold draws of several images.
-        at_once: whether threads may run the network at the same time (module ``purity``).
     """
 
     layout: str = "contiguous"
     mixed: bool = False
-    at_once: bool = False
 
     @property
     def memory_format(self) -> torch.memory_format:
@@ -64,19 +61,15 @@ def find_manner(
     """
     layout, scores = _layout(network, images, num_classes, precision)
     images = images.contiguous(memory_format=Manner(layout).memory_format)
-    pure = pure_graph(network, images) if images.device.type == "cpu" else None
-    at_once = pure is not None
     if compiled:
-        network, scores, whole = _compiled(network, images, scores, precision)
-        at_once = at_once and whole
+        network, scores = _compiled(network, images, scores, precision)
     check_alone(network, images, scores, [beside(images, far_from(images, turn), turn) for turn in range(2)])
     there = scores_of(network, _like(images, images.roll(CHUNK, 0)), num_classes).roll(-CHUNK, 0)
     if not _agree(network, images, scores, there, precision):
         raise ModelError(
             "the base network's answer to an image depends on its place in a pass; make it answer for each by itself"
         )
-    mixed = len(images) % CHUNK == 0 and torch.equal(scores, there)
-    return network if compiled or pure is None else pure, Manner(layout, mixed, at_once)
+    return network, Manner(layout, len(images) % CHUNK == 0 and torch.equal(scores, there))
 
 
 class Shown(NamedTuple):
@@ -145,36 +138,27 @@ def _layout(network: Any, images: Tensor, num_classes: int, precision: str) -> t
     return ("channels_last", there) if fits else ("contiguous", scores)
 
 
-def _compiled(network: nn.Module, images: Tensor, scores: Tensor, precision: str) -> tuple[Any, Tensor, bool]:
-    """Return ``torch.compile`` of a copy of the network, its weights as they are now, its scores, and if it is whole.
+def _compiled(network: nn.Module, images: Tensor, scores: Tensor, precision: str) -> tuple[Any, Tensor]:
+    """Return ``torch.compile`` of a copy of the network, its weights as they are now, and its scores.
 
     Raises:
         ModelError: it cannot be compiled, or answers otherwise than the network itself by more than rounding.
     """
-    for whole in (True, False):  # as one graph, or as several, with the network's own code between them
-        try:
-            fast, found = _compile(network, images, whole)
-            break
-        except Exception as error:
-            failure = error
-    else:
-        reason = first_line(failure)
-        text = f"the base network cannot be compiled here ({reason}); do without compiled=True"
-        raise ModelError(text) from failure
+    try:
+        import torch._inductor.config  # the setting that lets weights be constants is documented nowhere else
+
+        # Compiled code is kept with the code that it came from, for all networks of a class: what was compiled for
+        # other weights must not be met. A caller's own compiled networks are compiled once more when next called.
+        torch.compiler.reset()
+        fast = torch.compile(copy.deepcopy(network), dynamic=False)
+        with torch._inductor.config.patch(freezing=True):
+            found = fast(images.clone())
+    except Exception as error:
+        reason = first_line(error)
+        raise ModelError(f"the base network cannot be compiled here ({reason}); do without compiled=True") from error
     if not _agree(network, images, scores, found, precision):
         raise ModelError("the compiled network answers otherwise than the network itself; do without compiled=True")
-    return fast, found, whole
-
-
-def _compile(network: nn.Module, images: Tensor, whole: bool) -> tuple[Any, Tensor]:
-    import torch._inductor.config  # the setting that lets weights be constants is documented nowhere else
-
-    # Compiled code is kept with the code that it came from, for all networks of a class: what was compiled for
-    # other weights must not be met. A caller's own compiled networks are compiled once more when next called.
-    torch.compiler.reset()
-    fast = torch.compile(copy.deepcopy(network), dynamic=False, fullgraph=whole)
-    with torch._inductor.config.patch(freezing=True):
-        return fast, fast(images.clone())
+    return fast, found
 
 
 def _agree(network: Any, images: Tensor, scores: Tensor, other: Tensor, precision: str) -> bool:

@@ -1,86 +1,65 @@
 """Whether threads may run a network at the same time.
 
-A network may keep something of a pass and read it later in the pass: features that a forward hook stores, an attribute.
-Two threads in one such network would mix their passes, and votes would be of nobody's draws. So each thread has a copy
-of the network, which shares the weights alone; where a copy would share more than that, passes wait for one another.
+A network may keep something of a pass and read it later in the pass: features that a forward hook stores, an attribute,
+a variable of its module. Two threads in such a network would mix their passes, and votes would be of nobody's draws. No
+test and no trace of its code shows that a network does nothing of the kind; so only networks of known code are run at
+the same time: torch's and torchvision's, this package's, and those that say so of themselves. All others run one pass
+at a time.
 """
 
 from __future__ import annotations
 
-import copy
 import functools
-from collections import deque
-from collections.abc import Callable, Mapping
-from types import FunctionType, MethodType, ModuleType
-from typing import Any, Final
+import sys
+from typing import Final
 
 from torch import Tensor, nn
 
-from rs_plugin.voting.description import described
+#: A class with this attribute in its own body, and true, promises that its ``forward`` reads nothing but its argument,
+#: parameters, buffers and what was set when it was made, and writes into none of them.
+PROMISE: Final = "pure_forward"
 
-#: Attributes of any module in which code can be that a pass runs.
-_OF_A_PASS: Final = ("_modules", "_forward_hooks", "_forward_pre_hooks")
-_OF_ANY_MODULE: Final = frozenset(vars(nn.Module())) - set(_OF_A_PASS)
-
-
-def thread_copy(network: nn.Module) -> nn.Module:
-    """Return a copy that shares the parameters, which no pass changes, and nothing else of the network's own.
-
-    Raises:
-        Exception: whatever an attribute that cannot be copied raises.
-    """
-    return copy.deepcopy(network, {id(weight): weight for weight in network.parameters()})
+_KNOWN: Final = ("torch.nn.modules.", "torchvision.models.", "torchvision.ops.")
+_PLAIN_TENSORS: Final = (Tensor, nn.Parameter)
+_HOOKS: Final = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
 
 
-def copies_run_at_once(network: nn.Module, images: Tensor) -> bool:
-    """Return whether copies of the network may run at the same time: a pass of one leaves the others as they were.
-
-    Args:
-        network: in eval mode.
-        images: a block, of which others than these have been shown last.
-    """
-    if _has_closures(network):
+def threads_may_share(network: nn.Module) -> bool:
+    """Return whether threads may run a network at the same time: all of its code is known to keep nothing of a pass."""
+    of_all = nn.modules.module  # hooks of all modules at once, as profilers set them
+    if of_all._global_forward_hooks or of_all._global_forward_pre_hooks:
         return False
-    try:
-        other = thread_copy(network)
-    except Exception:  # any of a library's or a user's own
+    return all(_keeps_nothing(module) for module in network.modules())
+
+
+def _keeps_nothing(module: nn.Module) -> bool:
+    """Return the same of one module, without those within it."""
+    kind, own = type(module), vars(module)
+    if not (_is_known(kind) or vars(kind).get(PROMISE) is True) or module.training:
         return False
-    return leaves_as_it_was(network, other, images)
+    if any(own[name] for name in _HOOKS) or module._compiled_call_impl is not None:
+        return False
+    if kind.__call__ is not nn.Module.__call__ or getattr(module, "max_norm", None) is not None:
+        return False  # embeddings with max_norm shrink their weights in a pass
+    tensors = (*module._parameters.values(), *module._buffers.values())
+    if any(tensor is not None and type(tensor) not in _PLAIN_TENSORS for tensor in tensors):
+        return False
+    # A function among its attributes may be its forward, or what its forward calls.
+    return all(_is_torchs(value) for name, value in own.items() if callable(value) and name not in _OF_ANY_MODULE)
 
 
-def compiled_runs_at_once(compiled: Any, copied: nn.Module, images: Tensor) -> bool:
-    """Return the same of one graph that was compiled of a network, in which nothing is read from where it is kept."""
-    return not _has_closures(copied) and leaves_as_it_was(copied, compiled, images)
+def _is_known(kind: type) -> bool:
+    """Return whether a class is one that a known module defines, and its ``forward`` is the one that stands there."""
+    place = kind.__module__
+    defined = getattr(sys.modules.get(place), kind.__qualname__, None) is kind
+    code = getattr(getattr(kind, "forward", None), "__module__", "")
+    return defined and f"{place}.".startswith(_KNOWN) and f"{code}.".startswith(_KNOWN)
 
 
-def leaves_as_it_was(network: nn.Module, run: Callable[[Tensor], object], images: Tensor) -> bool:
-    """Return whether a pass of ``run`` over a block changes nothing that the network or its code can reach."""
-    before = described(network)
-    run(images.clone())  # some networks write into their input
-    return before == described(network)
+def _is_torchs(value: object) -> bool:
+    if isinstance(value, functools.partial):
+        return _is_torchs(value.func)
+    return str(getattr(value, "__module__", None)).partition(".")[0] in ("torch", "torchvision")
 
 
-def _has_closures(network: nn.Module) -> bool:
-    """Return whether attributes or hooks are functions with variables of their own, which copies would share."""
-    # Hooks of all modules at once, as profilers set them.
-    todo: list[object] = [network, nn.modules.module._global_forward_hooks, nn.modules.module._global_forward_pre_hooks]
-    seen: dict[int, object] = {}  # keeps them, so that no address is used twice
-    while todo:
-        value = todo.pop()
-        if id(value) in seen or isinstance(value, Tensor | type | ModuleType | str | bytes):
-            continue
-        seen[id(value)] = value
-        if isinstance(value, FunctionType):
-            if value.__closure__:
-                return True
-        elif isinstance(value, MethodType):
-            todo.append(value.__self__)
-        elif isinstance(value, functools.partial):
-            todo += [value.func, *value.args, *value.keywords.values()]
-        elif isinstance(value, Mapping):
-            todo += value.values()
-        elif isinstance(value, list | tuple | set | frozenset | deque):
-            todo += value
-        else:
-            todo += (part for name, part in getattr(value, "__dict__", {}).items() if name not in _OF_ANY_MODULE)
-    return False
+_OF_ANY_MODULE: Final = frozenset(vars(nn.Module()))
