@@ -54,8 +54,9 @@ def compute(chosen: Profile | None = None, votes: pd.DataFrame | None = None) ->
 
 
 def draw(frame: pd.DataFrame) -> Figure:
-    """Return a panel per model: a curve per noise, with its interval; scales are told by the legend."""
+    """Return a panel per model: a curve per noise, with its interval, as far as it reaches; the legend tells scales."""
     models = list(dict.fromkeys(frame["model"]))
+    ticks = np.unique((255.0 * frame["radius"]).round(6))
     with styled():
         figure = Figure(figsize=(TEXT_WIDTH, 2.9 * ((len(models) + 1) // 2)), layout="constrained")
         grid = figure.subplots((len(models) + 1) // 2, min(len(models), 2), sharey=True, squeeze=False)
@@ -70,6 +71,8 @@ def draw(frame: pd.DataFrame) -> Figure:
                 )  # fmt: skip
                 axes.fill_between(255.0 * curve["radius"], curve["low"], curve["high"], color=line.color, alpha=0.1)
             axes.set_title(model.removeprefix("cifar10_jpeg_"))
+            axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
+            axes.set_xlim(-0.4, ticks[-1] + 0.4)
             axes.set_xlabel(r"$\ell_\infty$ radius (1/255)")
             axes.legend()
         for axes in grid[:, 0]:

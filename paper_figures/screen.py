@@ -66,14 +66,17 @@ class Pair(NamedTuple):
 
 
 def pairs() -> Iterator[Pair]:
-    """Yield what is tried, the trained scales of all models first."""
-    for factor in FACTORS:
-        for family, exponents, models in TRIED:
-            for name in models:
-                model = f"cifar10_jpeg_{name}"
-                trained = rms(rs.parse_noise(load_card(card_path(model)).noise), DIM)
-                for k in exponents:
-                    yield Pair(model, family, k, factor, of_scale(family, k, round(factor * trained, 4), DIM))
+    """Yield what is tried: all at the trained scales first, then ``k = 0`` at other scales, then the rest."""
+    for factors, plain in ((FACTORS[:1], None), (FACTORS[1:], True), (FACTORS[1:], False)):
+        for factor in factors:
+            for family, exponents, models in TRIED:
+                for name in models:
+                    model = f"cifar10_jpeg_{name}"
+                    trained = rms(rs.parse_noise(load_card(card_path(model)).noise), DIM)
+                    for k in exponents:
+                        if plain is None or plain == (k == 0):
+                            noise = of_scale(family, k, round(factor * trained, 4), DIM)
+                            yield Pair(model, family, k, factor, noise)
 
 
 def held_out() -> Dataset:

@@ -189,7 +189,8 @@ def by_radius(frame: pd.DataFrame, dataset: str, protocol: str, *, intervals: bo
 def draw(frame: pd.DataFrame) -> Figure:
     """Return a panel per data set: certified accuracy against radius, a mark per row at each, with its interval.
 
-    Rows with a choice are drawn as chosen on other images; [Z]'s have no interval and are as [Z] chose them.
+    What is out of reach has no mark. Rows with a choice are drawn as chosen on other images; [Z]'s have no interval and
+    are as [Z] chose them.
     """
     sets = list(dict.fromkeys(frame["dataset"]))
     with styled():
@@ -208,7 +209,7 @@ def _draw_panel(axes: Any, part: pd.DataFrame) -> None:
     radii = {radius: place for place, radius in enumerate(sorted(part["radius"].unique()))}
     for number, (name, line) in enumerate(zip(drawn, lines(len(drawn)), strict=True)):
         row = part[(part["row"] == name) & (part["protocol"].isin([CHOSEN, PRINTED]))]
-        row = row[row["certified"].notna()]
+        row = row[row["certified"].notna() & (row["note"] != OUT_OF_REACH)]
         if row.empty:
             continue
         x = row["radius"].map(radii) + 0.13 * (number - 2.5)
