@@ -95,7 +95,8 @@ def scale(frame: pd.DataFrame | None = None) -> pd.DataFrame:
     Returns:
         One row per table, model, factor and radius of the table: threat, noise, probability (as of ``exponent``),
         change, low, high (points against factor 1), shown (the radius) and over (percent of images whose share of label
-        votes exceeds ``p*``: a guess from few draws, to choose by, no certificate).
+        votes exceeds ``p*``: a guess from few draws, to choose by, no certificate; NaN where ``p*`` is nearer to 1
+        than a share of so few draws can be without being 1).
     """
     frame = screen.load() if frame is None else frame
     rows = []
@@ -107,7 +108,8 @@ def scale(frame: pd.DataFrame | None = None) -> pd.DataFrame:
             for factor, label in shares.items():
                 noise = str(group.loc[group["factor"] == factor, "noise"].iloc[0])
                 certificate = rs.certificate(rs.parse_noise(noise), part.threat, DIM)
-                over = label.to_numpy()[:, None] > certificate.required_probability(np.array(part.radii))
+                required = certificate.required_probability(np.array(part.radii))
+                over = np.where(required < 1.0 - 1.0 / screen.N, label.to_numpy()[:, None] > required, np.nan)
                 common = {
                     "table": table, "threat": part.threat, "model": model, "factor": factor, "noise": noise,
                     "probability": 100.0 * label.mean(), **_paired_mean(label - shares[1.0]),
@@ -217,9 +219,10 @@ def draw(frame: pd.DataFrame) -> Figure:
             part = frame[frame["family"] == family]
             curves = list(part.groupby("k"))
             axes.axhline(0.0, color="0.6", linewidth=0.8)
-            for line, (k, points) in zip(lines(len(curves)), curves, strict=True):
+            for i, (line, (k, points)) in enumerate(zip(lines(len(curves)), curves, strict=True)):
+                beside = points["probability"] + 0.4 * (i - (len(curves) - 1) / 2)  # so that marks do not hide others
                 axes.errorbar(
-                    points["probability"], points["change"],
+                    beside, points["change"],
                     yerr=[points["change"] - points["low"], points["high"] - points["change"]], color=line.color,
                     marker=line.marker or "x", linestyle="none", markersize=4, elinewidth=0.8, label=f"$k={k:g}$",
                 )  # fmt: skip

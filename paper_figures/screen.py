@@ -1,8 +1,8 @@
 """Which noises are worth many draws: a few draws of each, on test images that no table uses.
 
 ``python -m paper_figures.screen`` counts those that are missing from ``paper_figures/data/screen.csv.gz``, with
-``RS_DATA`` at hand, in about an hour on two cores for all, and writes that file after each. The images are numbers 10,
-50, 90, … of CIFAR-10's test images; those of the tables are 0, 20, 40, …
+``RS_DATA`` at hand, in about half an hour on two cores for all, and writes that file after each. The images are numbers
+10, 50, 90, … of CIFAR-10's test images; those of the tables are 0, 20, 40, …
 """
 
 from __future__ import annotations
@@ -66,17 +66,16 @@ class Pair(NamedTuple):
 
 
 def pairs() -> Iterator[Pair]:
-    """Yield what is tried: all at the trained scales first, then ``k = 0`` at other scales, then the rest."""
-    for factors, plain in ((FACTORS[:1], None), (FACTORS[1:], True), (FACTORS[1:], False)):
-        for factor in factors:
-            for family, exponents, models in TRIED:
-                for name in models:
-                    model = f"cifar10_jpeg_{name}"
-                    trained = rms(rs.parse_noise(load_card(card_path(model)).noise), DIM)
-                    for k in exponents:
-                        if plain is None or plain == (k == 0):
-                            noise = of_scale(family, k, round(factor * trained, 4), DIM)
-                            yield Pair(model, family, k, factor, noise)
+    """Yield what is tried: every exponent at the trained scales, then ``k = 0`` at other scales."""
+    for factor in FACTORS:
+        for family, exponents, models in TRIED:
+            for name in models:
+                model = f"cifar10_jpeg_{name}"
+                trained = rms(rs.parse_noise(load_card(card_path(model)).noise), DIM)
+                for k in exponents:
+                    if factor == 1.0 or k == 0:
+                        noise = of_scale(family, k, round(factor * trained, 4), DIM)
+                        yield Pair(model, family, k, factor, noise)
 
 
 def held_out() -> Dataset:

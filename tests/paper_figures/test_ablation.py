@@ -64,6 +64,8 @@ def test_scales_are_compared_with_that_of_the_training():
     assert over["0.25"].tolist() == pytest.approx([200 / 3, 200 / 3])
     # Phi(0.5 / 0.25) = 0.977: none; Phi(0.5 / 0.5) = 0.841: two.
     assert over["0.5"].tolist() == pytest.approx([0.0, 200 / 3])
+    # Phi(0.75 / 0.25) = 0.9987 is beyond 199 / 200.
+    assert np.isnan(over.loc[1.0, "0.75"]) and over.loc[2.0, "0.75"] == 0.0  # Phi(1.5) = 0.933
     linf = rows[rows["table"] == 3].pivot(index="factor", columns="shown", values="over")
     # sqrt(3072) * 2/255 = 0.435: Phi(1.74) = 0.959, none; Phi(0.87) = 0.808, two.
     assert linf["2/255"].tolist() == pytest.approx([0.0, 200 / 3])

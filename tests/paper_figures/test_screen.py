@@ -18,8 +18,11 @@ def test_pairs_are_single_and_of_the_size_of_the_training():
         card = profiles.load_card(profiles.card_path(pair.model))
         trained = rms(rs.parse_noise(card.noise), screen.DIM)
         assert rms(pair.noise, screen.DIM) == pytest.approx(pair.factor * trained, abs=6e-5)  # four digits
-    first = len(pairs) // len(screen.FACTORS)
-    assert {pair.factor for pair in pairs[:first]} == {1.0}
+    assert {pair.k for pair in pairs if pair.factor != 1.0} == {0}
+    plain = {(pair.model, str(pair.noise).split("(")[0], pair.factor) for pair in pairs if pair.k == 0}
+    baselines = {"l1_exponential": "laplace", "l2_exponential": "gaussian", "mixed_norm": "gaussian"}
+    for pair in pairs:  # whatever k > 0 is compared with is there
+        assert (pair.model, baselines[pair.family], pair.factor) in plain
 
 
 @pytest.mark.skipif("RS_DATA" not in os.environ, reason="RS_DATA is not set: the folder that holds cifar10/")
@@ -58,3 +61,13 @@ def test_only_what_is_missing_is_counted(tmp_path, monkeypatch):
     screen.main()
     assert asked == wanted[2:]
     assert screen.TABLE.read_bytes() == content
+
+
+def test_the_committed_table_is_of_the_pairs():
+    frame = screen.load()
+    groups = {key: len(group) for key, group in frame.groupby(["model", "noise"], sort=False)}
+    assert list(groups) == [(pair.model, str(pair.noise)) for pair in screen.pairs()]
+    assert set(groups.values()) == {250}
+    assert frame["votes"].between(0, screen.N).all()
+    right = frame[frame["selected"] == frame["label"]]
+    assert (right["votes"] == right["label_votes"]).all()
