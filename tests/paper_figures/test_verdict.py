@@ -97,6 +97,8 @@ def test_the_page_shows_every_answer_and_every_row(equal):
     for row in tables.ROWS:
         assert text.count(f"| {row.name} |") == 6  # three tables, two protocols; in each once, as a heading
     assert f"{made_up.IMAGES} images" in text
+    assert "certify more against the paper's baseline at 0 of " in text
+    assert "the exponent k is not found to change" in text
     assert "nan" not in text
 
 
@@ -124,7 +126,7 @@ def test_only_what_holm_leaves_is_found():
     )  # fmt: skip
     row = verdict._against("t", part, tables.BASELINE.name, "q")
     assert row["answer"] == "Yes, at 1 of 3 radii."
-    assert "found to be more at 1, less at 0" in row["figures"]
+    assert "found to be more at 1, less at 0 of them" in row["figures"]
     assert "mean +0.7" in row["figures"]
     assert "The intervals span -4.0 to +5.0." in row["figures"]
 
@@ -136,7 +138,7 @@ def test_a_printed_gain_is_excluded_by_the_upper_end_alone():
         printed=[2.0] * 4, printed_share=[4.0] * 4, of_against=[50.0, 50.0, 10.0, 90.0],
     )  # fmt: skip
     figures = verdict._against("t", part, tables.BASELINE.name, "q")["figures"]
-    assert "a gain of as many points is excluded at 2 radii, as large a share of the baseline at 2." in figures
+    assert "a gain of as many points is excluded at 2 of them, one of as large a share of the baseline at 2." in figures
 
 
 def test_radii_out_of_reach_count_for_nothing():
@@ -147,7 +149,7 @@ def test_radii_out_of_reach_count_for_nothing():
     row = verdict._against("t", part, tables.BASELINE.name, "q")
     assert row["answer"] == "Not shown."
     assert "over 1 radii, 1 more are out of reach" in row["figures"]
-    assert "excluded at 0 radii" in row["figures"]
+    assert "excluded at 0 of them" in row["figures"]
 
 
 def test_what_certificates_and_choosing_do_is_told_with_their_numbers():
@@ -156,7 +158,8 @@ def test_what_certificates_and_choosing_do_is_told_with_their_numbers():
     assert row["answer"] == "Yes."
     said = "Of 3 cells of one noise and radius, 2 gain; 2.7 points on average, 6.0 at most, and 0 lose."
     assert said in row["figures"]
-    assert "Of that, 1.3 on average and 3.0 at most is what Hoeffding's" in row["figures"]
+    assert "In the 3 cells in which the dual certifies anything, it is 2.7 points on average." in row["figures"]
+    assert "Of the whole, 1.3 on average and 3.0 at most is what Hoeffding's" in row["figures"]
     same = part.assign(dual=part["exact"], single=part["exact"], gain=0.0)
     assert verdict._certifying("t", same)["answer"] == "Nothing here."
     rows = [
