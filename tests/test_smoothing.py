@@ -356,7 +356,7 @@ class TestCompiled:
         for _ in range(2):
             plain, fast = (self.run(base, precision=precision, compiled=how) for how in (False, True))
             exact = plain if precision == "float32" else self.run(base)
-            for one, other, best in zip(plain._votes, fast._votes, exact._votes, strict=True):
+            for one, other, best in zip(plain.votes, fast.votes, exact.votes, strict=True):
                 assert one.selection.sum() == other.selection.sum() == 50
                 # Rounding turns draws that lie on a border: of 500 one or two within 1e-5 of it, which is float32's; of
                 # coarser numbers about as many as differ from float32.
@@ -368,7 +368,7 @@ class TestCompiled:
                 base.fc.weight.copy_(base.fc.weight.roll(3, 0))
                 base.conv1.weight.mul_(-1.0)
         assert len(keys) == 4
-        assert np.abs(plain._votes[0].counts - self.run(CifarResNet(8))._votes[0].counts).sum() > 60  # weights matter
+        assert np.abs(plain.votes[0].counts - self.run(CifarResNet(8)).votes[0].counts).sum() > 60  # weights matter
 
     def test_a_compiler_that_fails_or_errs_is_refused(self, monkeypatch: pytest.MonkeyPatch) -> None:
         base = CifarResNet(8).eval()

@@ -70,7 +70,7 @@ def small(model: SmoothedClassifier | None = None, store: Path | None = None, **
 
 
 def votes_of(run: Run) -> list[tuple[Any, ...]]:
-    return [(r.index, r.label, r.base, r.selection.tolist(), r.counts.tolist()) for r in run._votes]
+    return [(r.index, r.label, r.base, r.selection.tolist(), r.counts.tolist()) for r in run.votes]
 
 
 @pytest.fixture
@@ -199,7 +199,7 @@ class TestReuse:
         again = small(model, path)
         counting.remove()
         assert votes_of(again) == votes_of(first)
-        assert [r.seconds for r in again._votes] == [r.seconds for r in first._votes]
+        assert [r.seconds for r in again.votes] == [r.seconds for r in first.votes]
         # Five to find how it is shown its images, the fingerprint, and the selection draws of six images, made again.
         assert len(passes) == 5 + 1 + 2
 
@@ -383,7 +383,7 @@ class TestStoredVotesOfOthers:
     def test_the_same_again_is_reused(self, tmp_path: Path) -> None:
         first, second = (self.run(tmp_path / "runs.sqlite", self.data()) for _ in range(2))
         assert first.key == second.key and votes_of(first) == votes_of(second)
-        assert [v.seconds for v in first._votes] == [v.seconds for v in second._votes]  # not counted again
+        assert [v.seconds for v in first.votes] == [v.seconds for v in second.votes]  # not counted again
 
     @pytest.mark.parametrize("change", ["images", "labels", "order"])
     def test_edited_data_are_refused(self, change: str, tmp_path: Path) -> None:
@@ -668,7 +668,7 @@ class TestChoiceOfImages:
 def certified_wrongly(run: Run, images: torch.Tensor, sigma: float) -> tuple[int, int]:
     """Count bounds above the true probability of the class chosen, and radii above the true ones."""
     bounds = radii = 0
-    for row, outcome, p1 in zip(run._votes, run.outcomes, half_space_probability(images, sigma), strict=True):
+    for row, outcome, p1 in zip(run.votes, run.outcomes, half_space_probability(images, sigma), strict=True):
         p = p1 if row.selection.argmax() == 1 else 1.0 - p1
         bounds += outcome.p_lower > p
         radii += outcome.prediction is not None and (p <= 0.5 or outcome.radius > sigma * stats.norm.ppf(p))
@@ -774,7 +774,7 @@ class TestAnytime:
 
     def test_draws_of_a_fixed_run_begin_with_those_of_an_anytime_run(self) -> None:
         fixed, anytime = small(n=640), small(n=640, stopping="anytime")
-        for one, other in zip(fixed._votes, anytime._votes, strict=True):
+        for one, other in zip(fixed.votes, anytime.votes, strict=True):
             assert one.selection.tolist() == other.selection.tolist()
             assert bool((other.counts <= one.counts).all())
 
@@ -923,7 +923,7 @@ class TestRecertify:
         run = evaluate(model, data, "L2", [0.1], "anytime", 20, 2000, 0.01, store=path)
         with pytest.warns(UndecidedRadiusWarning, match=r"L2 radii 0, 0\.1 were decided .* at L2 0\.05, 0\.2, alpha"):
             again = recertify(path, run.key, "L2", [0.05, 0.2], 0.02)
-        for row, outcome in zip(again._votes, again.outcomes, strict=True):
+        for row, outcome in zip(again.votes, again.outcomes, strict=True):
             s, n = int(row.counts[1]), int(row.counts.sum())
             assert outcome.p_lower == float(lower_sequence(s, n, 0.02)) < clopper_pearson_lower(s, n, 0.02)
             assert outcome.radius in (0.0, 0.05, 0.2)
