@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -50,19 +50,35 @@ def exponent(frame: pd.DataFrame | None = None) -> pd.DataFrame:
         radius at which the baseline requires 90 %), images.
     """
     frame = screen.load() if frame is None else frame
-    plain = {_key(name, baseline): group for name, baseline, group in _groups(frame[frame["k"] == 0])}
     rows = []
-    for name, noise, group in _groups(frame[frame["k"] > 0]):
-        family, model, factor, k = name
-        known = plain[_baseline(family), model, factor]
+    for (family, model, factor, k), noise, baseline, known, change in _changes(frame):
         rows.append(
             {
                 "family": family, "model": model, "factor": factor, "k": k,
-                "probability": 100.0 * _shares(known).mean(), **_paired_mean(_shares(group) - _shares(known)),
-                "required": 100.0 * required_at_same_radius(noise, known["noise"].iloc[0], THREATS[family]),
+                "probability": 100.0 * known.mean(), **_paired_mean(change),
+                "required": 100.0 * required_at_same_radius(noise, baseline, THREATS[family]),
             }
         )  # fmt: skip
     return pd.DataFrame(rows)
+
+
+class _Change(NamedTuple):
+    """What ``k > 0`` changes in a pair: name, both noises, shares of label votes without it, by image, and change."""
+
+    name: tuple[Any, ...]
+    noise: str
+    baseline: str
+    known: pd.Series[float]
+    change: pd.Series[float]
+
+
+def _changes(frame: pd.DataFrame) -> Iterator[_Change]:
+    """Yield the pairs with ``k > 0``, each beside plain noise of its scale on the same model."""
+    plain = {_key(name, noise): (noise, _shares(group)) for name, noise, group in _groups(frame[frame["k"] == 0])}
+    for name, noise, group in _groups(frame[frame["k"] > 0]):
+        family, model, factor, _ = name
+        baseline, known = plain[_baseline(family), model, factor]
+        yield _Change(name, noise, baseline, known, _shares(group) - known)
 
 
 def _baseline(family: str) -> str:
@@ -181,11 +197,9 @@ def chance(frame: pd.DataFrame | None = None, flips: int = 9_999, seed: int = 0)
         p_value (share of flips, what was found among them, with a statistic as large).
     """
     frame = screen.load() if frame is None else frame
-    plain = {_key(name, baseline): group for name, baseline, group in _groups(frame[frame["k"] == 0])}
     changes: dict[str, list[pd.Series[float]]] = {}
-    for name, _, group in _groups(frame[frame["k"] > 0]):
-        family, model, factor, _ = name
-        changes.setdefault(family, []).append(_shares(group) - _shares(plain[_baseline(family), model, factor]))
+    for each in _changes(frame):
+        changes.setdefault(each.name[0], []).append(each.change)
     generator = np.random.default_rng(seed)
     rows = []
     for family, found in changes.items():
