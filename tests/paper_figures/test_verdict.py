@@ -5,9 +5,10 @@ import pandas as pd
 import pytest
 
 import rs_plugin as rs
-from paper_figures import screen, tables, verdict
+from paper_figures import artefacts, screen, tables, verdict
 from paper_figures.accuracy import BEST, CHOSEN
 from paper_figures.scales import of_scale
+from paper_figures.theory.statements import OWN
 from tests.paper_figures import made_up
 
 
@@ -81,10 +82,12 @@ def test_statements_of_the_theory_are_listed():
             {"statement": "Theorem 1", "cases": 4, "agree": 4, "verdict": "holds"},
             {"statement": "Eq. 7", "cases": 4, "agree": 1, "verdict": "in part"},
             {"statement": "Section 4", "cases": 2, "agree": 0, "verdict": "fails"},
+            {"statement": "Corollary 1, with e^(-r/b) p below 1/2", "cases": 3, "agree": 3, "verdict": "holds"},
         ]
     )
     _, rows = judged({"trained": 5}, statements=frame)
-    part = rows.loc["Statements, tried by computation"]
+    assert rows.loc[verdict.OWN_STATEMENTS]["figures"].tolist() == ["3 of 3 cases."]
+    part = rows.loc[verdict.STATEMENTS]
     assert part["answer"].tolist() == ["Agrees.", "Agrees in part.", "Does not agree."]
     assert part["figures"].tolist() == ["4 of 4 cases.", "1 of 4 cases.", "0 of 2 cases."]
 
@@ -183,3 +186,7 @@ def test_changes_of_probability_are_counted_in_both_directions():
     assert "shown upwards in 1, downwards in 1; by chance 0.1 would be shown (p = 0.020)" in row["figures"]
     chance["p_value"] = 0.06
     assert verdict._exponent("t", part, chance)["answer"] == "No more than chance would show."
+
+
+def test_own_statements_are_among_those_tried():
+    assert set(artefacts.published("statements")["statement"]) >= OWN
