@@ -27,8 +27,6 @@ class DigitsNet(nn.Module):
     MEAN: Final = 0.3
     STD: Final = 0.375
 
-    pure_forward = True
-
     def __init__(self, num_classes: int = 10) -> None:
         super().__init__()
         self.features = nn.Sequential(
@@ -59,8 +57,6 @@ class Normalized(nn.Module):
     std: Tensor
     network: Any
 
-    pure_forward = True
-
     def __init__(self, network: nn.Module, mean: Sequence[float], std: Sequence[float]) -> None:
         super().__init__()
         self.network = network
@@ -75,8 +71,6 @@ class Normalized(nn.Module):
 
 class _Block(nn.Module):
     """Two 3 by 3 convolutions beside a shortcut, which is a 1 by 1 convolution where the shape changes."""
-
-    pure_forward = True
 
     def __init__(self, before: int, width: int, stride: int) -> None:
         super().__init__()
@@ -107,8 +101,6 @@ class CifarResNet(nn.Module):
     Raises:
         ParameterError: the depth is not of the form ``6 n + 2``.
     """
-
-    pure_forward = True
 
     def __init__(self, depth: int, num_classes: int = 10) -> None:
         super().__init__()
@@ -141,8 +133,6 @@ class CifarResNet(nn.Module):
 class _WideBlock(nn.Module):
     """Normalisation and ReLU before each of two 3 by 3 convolutions, beside a shortcut, 1 by 1 where widths differ."""
 
-    pure_forward = True
-
     def __init__(self, before: int, width: int, stride: int) -> None:
         super().__init__()
         self.bn1 = nn.BatchNorm2d(before)
@@ -170,8 +160,6 @@ class WideResNet(nn.Module):
     Raises:
         ParameterError: the depth is not of the form ``6 n + 4``, or the width is below 2.
     """
-
-    pure_forward = True
 
     def __init__(self, depth: int, width: int, num_classes: int = 10) -> None:
         super().__init__()

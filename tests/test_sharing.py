@@ -6,13 +6,19 @@ import time
 import types
 from collections import deque
 from collections.abc import Callable
-from functools import partial
-from threading import Thread
+from functools import partial, wraps
+from threading import Thread, current_thread, main_thread
 
 import pytest
 import torch
 import torchvision
 from torch import Tensor, fx, nn
+from torch.func import functional_call
+from torch.overrides import TorchFunctionMode
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.checkpoint import checkpoint
+from torchvision import transforms as v1
+from torchvision.transforms import v2
 
 import rs_plugin as rs
 from rs_plugin.distributions import Gaussian
@@ -287,7 +293,41 @@ def buffered(network: nn.Sequential) -> None:
     network[1].register_buffer("mine", torch.zeros(1).as_subclass(OfItsOwn))
 
 
+def wrapped(network: nn.Sequential) -> None:
+    """What wraps says of a function is a copy; only its code is its own."""
+    plain = network[1].forward
+
+    @wraps(plain)
+    def forward(x: Tensor) -> Tensor:
+        return plain(x)
+
+    network[1].forward = forward
+
+
+class Act(torch.autograd.Function):
+    """Its ``apply`` is a builtin."""
+
+
+@torch.library.custom_op("rs_plugin_tests::act", mutates_args=())
+def act(x: Tensor) -> Tensor:
+    return x.clamp_min(0.0)
+
+
+def forward_of(network: nn.Sequential, forward: Callable[..., Tensor]) -> None:
+    network[2].forward = forward
+
+
 CHANGES: dict[str, Callable[[nn.Sequential], object]] = {
+    "a wrapped forward": wrapped,
+    "an own function behind torch's class": lambda network: forward_of(network, Act.apply),
+    "an own operator": lambda network: forward_of(network, act),
+    "an own operator by its name": lambda network: forward_of(network, torch.ops.rs_plugin_tests.act),
+    "an own function given to torch's": lambda network: forward_of(network, partial(checkpoint, lambda x: x)),
+    "a module given to torch's": lambda network: forward_of(network, partial(functional_call, Rows())),
+    "a forward of another module": lambda network: forward_of(network, nn.Sequential(Own()).forward),
+    "a compiled function": lambda network: forward_of(network, torch.compile(lambda x: x)),
+    "a compiled method": lambda network: forward_of(network, torch.compile(Own().forward)),
+    "a method of a list": lambda network: setattr(network[2], "helper", [].append),
     "a class of one's own": lambda network: network.append(Own()),
     "a promise that is inherited": lambda network: network.append(Heir()),
     "a promise under another call": lambda network: network.append(Called(3, 3)),
@@ -321,10 +361,117 @@ def test_a_promise_is_taken() -> None:
     assert threads_may_share(nn.Sequential(nn.Flatten(), Promised()).eval())
 
 
-def test_a_class_of_torchs_that_was_changed_waits(monkeypatch: pytest.MonkeyPatch) -> None:
-    network = nn.Sequential(nn.Linear(4, 3)).eval()
-    monkeypatch.setattr(nn.Linear, "forward", lambda self, x: x)
+class Helped(Rows):
+    """It was made with a function, and its promise speaks of that too."""
+
+    pure_forward = True
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.helper = lambda x: x
+
+
+def test_a_promise_covers_what_a_network_was_made_with() -> None:
+    network = Helped().eval()
+    assert threads_may_share(network)
+    network.forward = lambda x: x
     assert not threads_may_share(network)
+
+
+@pytest.mark.parametrize("transforms", [v1, v2])
+def test_normalisation_of_torchvisions_is_known(transforms: types.ModuleType) -> None:
+    network = nn.Sequential(transforms.Normalize([0.5], [0.5]), nn.Conv2d(1, 3, 2), nn.Flatten()).eval()
+    assert threads_may_share(network)
+
+
+def test_transforms_of_chance_are_not() -> None:
+    assert not threads_may_share(nn.Sequential(torchvision.transforms.RandomCrop(2), nn.Flatten()).eval())
+
+
+PLACES: dict[str, tuple[object, str]] = {
+    "a forward": (nn.Linear, "forward"),
+    "another method": (nn.Conv2d, "_conv_forward"),
+    "a method of a class below": (nn.modules.conv._ConvNd, "extra_repr"),
+    "every call": (nn.Module, "__call__"),
+    "a function of torch": (torch, "relu"),
+    "a functional": (nn.functional, "linear"),
+    "a method of tensors": (Tensor, "add"),
+    "a name of its module": (nn.modules.conv, "_single"),
+}
+
+
+@pytest.mark.parametrize("name", PLACES)
+@pytest.mark.parametrize("how", ["a function", "wraps", "an object"])
+def test_code_of_torchs_that_was_replaced_waits(name: str, how: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    network = nn.Sequential(nn.Conv2d(1, 3, 2), nn.Flatten(), nn.Linear(3, 3)).eval()
+    assert threads_may_share(network)
+    place, attribute = PLACES[name]
+    plain = getattr(place, attribute)
+
+    def changed(*args: object, **kwargs: object) -> object:
+        return plain(*args, **kwargs)
+
+    class Callee:
+        def __call__(self, *args: object, **kwargs: object) -> object:
+            return plain(*args, **kwargs)
+
+    new = {"a function": changed, "wraps": wraps(plain)(changed), "an object": Callee()}[how]
+    monkeypatch.setattr(place, attribute, new)
+    assert not threads_may_share(network)
+
+
+@pytest.mark.parametrize("method", ["_forward_impl", "_make_layer"])
+def test_code_of_torchvisions_that_was_replaced_waits(method: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    network = vision("resnet18").eval()
+    monkeypatch.setattr(torchvision.models.ResNet, method, lambda self, x: x)
+    assert not threads_may_share(network)
+
+
+def test_code_of_this_packages_networks_that_was_replaced_waits(monkeypatch: pytest.MonkeyPatch) -> None:
+    network = build_network("cifar_resnet20", 10).eval()
+    assert threads_may_share(network)
+    monkeypatch.setattr(type(network), "forward", lambda self, x: x)
+    assert not threads_may_share(network)
+
+
+class Doubling(TorchFunctionMode):
+    def __torch_function__(self, func: object, kinds: object, args: tuple = (), kwargs: dict | None = None) -> object:
+        return func(*args, **(kwargs or {}))
+
+
+class Watching(TorchDispatchMode):
+    def __torch_dispatch__(self, func: object, kinds: object, args: tuple = (), kwargs: dict | None = None) -> object:
+        return func(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("mode", [Doubling, Watching])
+def test_modes_of_the_calling_thread_keep_the_work_there(mode: type) -> None:
+    network = nn.Sequential(nn.Flatten(), nn.Linear(4, 3)).eval()
+    with mode():
+        assert not threads_may_share(network)
+    assert threads_may_share(network)
+
+
+class Local(Rows):
+    """Reads what is the calling thread's."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x) if current_thread() is main_thread() else -super().forward(x)
+
+
+def test_what_waits_runs_on_the_thread_that_asks() -> None:
+    assert votes(counter(Local()), 4) == votes(counter(Rows()), 1)
+
+
+def test_networks_that_share_something_wait_for_each_other() -> None:
+    expected, found = votes(counter(Rows()), 1), []
+    networks = [InItsClass().eval() for _ in range(3)]
+    threads = [Thread(target=lambda base=base: found.append(votes(counter(base), 1))) for base in networks]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert found == [expected] * 3
 
 
 @pytest.mark.parametrize("kind", ["hook", "pre_hook"])

@@ -87,8 +87,8 @@ def evaluate(
         method: as for ``certificate``.
         workers: threads that share the work and the network; torch's number of threads if None. The result does not
             depend on it. They run the network at the same time where all of its code is torch's, torchvision's or this
-            package's, or its classes say ``pure_forward = True`` (``docs/statistics.md``); any other network runs one
-            pass at a time, and gains little by more threads.
+            package's, or its classes say ``pure_forward = True`` (``docs/statistics.md``); any other network runs on
+            one thread.
         progress: called with (images done, images in all).
         data_dir: as for ``load_dataset``.
         preprocessing: as for ``load_dataset``.

@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from rs_plugin.distributions.base import SmoothingDistribution
 from rs_plugin.distributions.contract import probe
 from rs_plugin.errors import ModelError, first_line
-from rs_plugin.voting import computing_in, single_threaded
+from rs_plugin.voting import computing_in, single_threaded, turn
 
 _NOISY = 16  # noisy images among those that a network is asked about
 _DEPTH = 64  # of attributes within attributes
@@ -55,7 +55,7 @@ def model_fingerprint(base: nn.Module, noise: SmoothingDistribution, image: Tens
     noisy = image.to(device) + draws.view(_NOISY, *image.shape)
     images = torch.cat([fixed.to(torch.float32).view(4, *image.shape).to(device), noisy])
     before = _described(base)
-    with torch.inference_mode(), single_threaded(), computing_in("float32", device):
+    with turn(base), torch.inference_mode(), single_threaded(), computing_in("float32", device):
         scores = base(images)
     after = _described(base)
     digest = hashlib.sha256()

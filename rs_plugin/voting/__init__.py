@@ -4,6 +4,7 @@ from rs_plugin.voting.counter import VoteCounter, block_rows
 from rs_plugin.voting.manner import Manner
 from rs_plugin.voting.passes import PRECISIONS, check_precision, check_scores, computing_in, single_threaded
 from rs_plugin.voting.schedule import Answer, Ask, Counts, DrawRange, Poll
+from rs_plugin.voting.sharing import turn
 
 __all__ = [
     "PRECISIONS",
@@ -19,4 +20,5 @@ __all__ = [
     "check_scores",
     "computing_in",
     "single_threaded",
+    "turn",
 ]

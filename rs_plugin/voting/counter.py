@@ -7,9 +7,7 @@ import queue
 import threading
 import time
 from collections.abc import Generator, Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Final, TypeVar
-from weakref import WeakKeyDictionary
 
 import numpy as np
 import torch
@@ -21,7 +19,7 @@ from rs_plugin.streams import CHUNK, chunk_seed
 from rs_plugin.voting.manner import Manner, beside, check_alone, far_from, find_manner
 from rs_plugin.voting.passes import check_classes, classes_of, computing_in, scores_of, single_threaded
 from rs_plugin.voting.schedule import Answer, Ask, Counts, DrawRange, Poll, Schedule, Slot
-from rs_plugin.voting.sharing import threads_may_share
+from rs_plugin.voting.sharing import threads_may_share, turn
 
 _BLOCK_VALUES: Final = 1 << 20
 _BLOCK_ROWS: Final = 256
@@ -65,8 +63,8 @@ def group_slots(rows: int, dim: int) -> int:
 class VoteCounter:
     """Counts votes of a base network; safe to use from several threads.
 
-    They run the network at the same time where it is known to keep nothing of a pass (module ``sharing``), else one
-    pass at a time.
+    It runs the network on several threads at the same time where that is known to keep nothing of a pass (module
+    ``sharing``), else on the thread that asks, one pass at a time.
 
     Args:
         base: the network, in eval mode on ``device``, for images in [0, 1].
@@ -98,7 +96,8 @@ class VoteCounter:
         self._slots = group_slots(rows, self._dim)
         self._manner: Manner | None = None
         self._lock = threading.Lock()
-        self._turn: AbstractContextManager[Any] = nullcontext() if threads_may_share(base) else _turn_of(base)
+        self._shared = threads_may_share(base)
+        self._turn = turn(base, shared=self._shared)
         self._local = threading.local()
 
     def manner(self, image: Tensor) -> Manner:
@@ -139,7 +138,7 @@ class VoteCounter:
 
         Args:
             polls: taken one after the other as room becomes free.
-            threads: that share the work.
+            threads: that share the work, where they may share the network.
 
         Raises:
             ModelError: the network fails, or answers with another shape, with NaN or with infinite scores, or otherwise
@@ -149,7 +148,7 @@ class VoteCounter:
         manner = self._manner
         assert manner is not None, "manner(image) comes first"
         schedule = Schedule(polls, self._slots, self._num_classes, manner.mixed)
-        if threads == 1:
+        if threads == 1 or not self._shared:
             with single_threaded():
                 yield from self._work(schedule)
             return
@@ -258,16 +257,6 @@ class VoteCounter:
             local.passes = local.checks = 0
             local.checked = None
         return local.noise, local.images, local.generator
-
-
-#: A lock for every network that is run one pass at a time, whatever counters it has.
-_TURNS: WeakKeyDictionary[nn.Module, threading.Lock] = WeakKeyDictionary()
-_OF_TURNS: Final = threading.Lock()
-
-
-def _turn_of(network: nn.Module) -> threading.Lock:
-    with _OF_TURNS:
-        return _TURNS.setdefault(network, threading.Lock())
 
 
 def _due(passes: int) -> bool:
