@@ -37,6 +37,7 @@ if TYPE_CHECKING:
         UndecidedRadiusWarning,
         UnknownNameError,
         UnsupportedThreatError,
+        WorkerError,
     )
     from rs_plugin.evaluation import Run, evaluate, recertify
     from rs_plugin.outcomes import Outcome, Status
@@ -62,6 +63,7 @@ _HOMES = {
     "rs_plugin.errors": (
         "ChecksumError", "DependencyError", "InputError", "ModelError", "ParameterError", "RSPluginError", "StoreError",
         "UncertifiableRadiusWarning", "UndecidedRadiusWarning", "UnknownNameError", "UnsupportedThreatError",
+        "WorkerError",
     ),
     "rs_plugin.evaluation": ("Run", "evaluate", "recertify"),
     "rs_plugin.outcomes": ("Outcome", "Status"),
@@ -107,6 +109,7 @@ __all__ = [
     "UndecidedRadiusWarning",
     "UnknownNameError",
     "UnsupportedThreatError",
+    "WorkerError",
     "__version__",
     "attack_certificates",
     "attacked_accuracy",

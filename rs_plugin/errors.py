@@ -39,6 +39,10 @@ class StoreError(RSPluginError, OSError):
     """The vote store cannot be opened, read or written."""
 
 
+class WorkerError(RSPluginError, RuntimeError):
+    """Workers that count votes cannot be had, do not agree, or fail again and again."""
+
+
 class DependencyError(RSPluginError, ImportError):
     """An optional package is needed for what was asked."""
 

@@ -6,7 +6,7 @@ import math
 import time
 import warnings
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
-from contextlib import closing
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any, Final, Literal, cast
 
@@ -26,13 +26,14 @@ from rs_plugin.estimation import (
 )
 from rs_plugin.estimation.arguments import shown
 from rs_plugin.estimation.looks import RULE_VERSION
-from rs_plugin.evaluation.fingerprint import model_fingerprint, noise_fingerprint, run_key
+from rs_plugin.evaluation.executors import EXECUTORS, Counting, Executor, Found, answers_to, open_executor
+from rs_plugin.evaluation.fingerprint import noise_fingerprint, run_key
 from rs_plugin.evaluation.results import Run
 from rs_plugin.evaluation.store import SCHEMA_VERSION, ImageVotes, VoteStore, image_digest
 from rs_plugin.smoothing import SmoothedClassifier, budgeted_certificate, check_draws, check_seed, check_whole
 from rs_plugin.streams import CHUNK, Stream
 from rs_plugin.threats import parse_threat
-from rs_plugin.voting import Answer, Ask, Counts, DrawRange, Poll, VoteCounter, block_rows
+from rs_plugin.voting import Answer, Ask, Counts, DrawRange, Poll, block_rows
 
 Stopping = Literal["fixed", "anytime"]
 Progress = Callable[[int, int], None]
@@ -59,6 +60,7 @@ def evaluate(
     device: str | torch.device | None = None,
     *,
     method: str = "auto",
+    executor: str = "local",
     workers: int | None = None,
     progress: Progress | None = None,
     data_dir: str | Path | None = None,
@@ -85,10 +87,14 @@ def evaluate(
         store: path of the vote store, None to keep votes in memory only.
         device: where the network runs, its own device if None; the model is moved there and stays.
         method: as for ``certificate``.
-        workers: threads that share the work and the network; torch's number of threads if None. The result does not
-            depend on it. They run the network at the same time where all of its code is torch's, torchvision's or this
-            package's, or its classes say ``pure_forward = True`` (``docs/statistics.md``); any other network runs on
-            one thread.
+        executor: where votes are counted; on devices of one type the result does not depend on it. ``"local"``: on
+            threads of this process. ``"ray"``: by workers of the Ray cluster that this process is connected to, that
+            ``RAY_ADDRESS`` names or that runs on this machine; where there is none, one is started for the call. The
+            model is sent there by pickle, and moved to ``device`` there.
+        workers: how many share the work; the result does not depend on it. Ray's take a CPU each, and a GPU if that is
+            the device; as many as there is room for if None. Threads: torch's number of them if None, where all code
+            of the network is torch's, torchvision's or this package's, or its classes say ``pure_forward = True``
+            (``docs/statistics.md``); any other network runs on one thread.
         progress: called with (images done, images in all).
         data_dir: as for ``load_dataset``.
         preprocessing: as for ``load_dataset``.
@@ -126,32 +132,34 @@ def evaluate(
     data = chosen_images(dataset, subset, n_examples, data_dir, preprocessing)
     if data.num_classes != model.num_classes:
         raise InputError(f"{data.name!r} has {data.num_classes} classes, the model {model.num_classes}")
-    if device is not None:
-        model = _moved(model, device)
+    if executor not in EXECUTORS:
+        raise UnknownNameError(f"unknown executor {executor!r}; known: {', '.join(EXECUTORS)}")
+    place = model.device if device is None else _checked_device(device)
+    if executor == "local" and device is not None:
+        model = _moved(model, place)
     budget, radii_of = budgeted_certificate(model.noise, threat, data.dim, method, alpha, seed, n, stopping)
     required = np.atleast_1d(radii_of.required_probability(listed))
     warn_uncertifiable(listed, required, n, budget.votes, cast(Stopping, stopping))
 
-    rows = int(batch_size or block_rows(data.dim))
-    threads = 1 if model.device.type != "cpu" else int(workers or torch.get_num_threads())
-    counter = model.counter(data.image_shape, rows)
-    layout = counter.manner(data.images[0]).layout  # an unusable network is refused here, before any long work
-    config = _config(model, data, subset, n0, n, seed, cast(Stopping, stopping), rows, layout)
-    rule = None
-    if stopping == "anytime":
-        limits = [prediction_draws, *[n] * (len(listed) - 1)]
-        rule = StoppingRule(required, limits, budget.votes, CHUNK)
-        config |= {"radii": listed, "threat_model": threat, "method": radii_of.method, "alpha": alpha}
-        config |= {"prediction_draws": prediction_draws, "rule": RULE_VERSION}
-    key = run_key(config)
-    with VoteStore(store) as votes:
-        votes.add_run(key, config)
-        done = votes.votes(key)
-        todo = [i for i, index in enumerate(data.indices.tolist()) if index not in done]
-        work = _Work(data, counter, n0, n, seed, rule)
-        work.check(done, f"run {key[:12]} of {str(store)!r}", threads)
-        _count(work, counter, todo, len(data), threads, votes, key, progress)
-        stored = votes.votes(key)
+    counting = Counting(model, data.image_shape, int(batch_size or block_rows(data.dim)), place)
+    with open_executor(executor, counting, workers) as counters:
+        found = counters.look(data.images[0])  # an unusable network is refused here, before any long work
+        config = _config(counting, found, data, subset, n0, n, seed, cast(Stopping, stopping))
+        rule = None
+        if stopping == "anytime":
+            limits = [prediction_draws, *[n] * (len(listed) - 1)]
+            rule = StoppingRule(required, limits, budget.votes, CHUNK)
+            config |= {"radii": listed, "threat_model": threat, "method": radii_of.method, "alpha": alpha}
+            config |= {"prediction_draws": prediction_draws, "rule": RULE_VERSION}
+        key = run_key(config)
+        with VoteStore(store) as votes:
+            votes.add_run(key, config)
+            done = votes.votes(key)
+            todo = [i for i, index in enumerate(data.indices.tolist()) if index not in done]
+            work = _Work(data, counters, n0, n, seed, rule)
+            work.check(done, f"run {key[:12]} of {str(store)!r}")
+            _count(work, counters, todo, len(data), votes, key, progress)
+            stored = votes.votes(key)
     wanted = [stored[index] for index in data.indices.tolist()]
     return Run(key, config, wanted, radii_of, listed, alpha, budget, data.name)
 
@@ -173,12 +181,24 @@ def chosen_images(
     return choose(dataset, dataset.name, subset, n_examples)
 
 
-def _moved(model: SmoothedClassifier, device: str | torch.device) -> SmoothedClassifier:
-    try:
+def _checked_device(device: str | torch.device) -> torch.device:
+    with _device_named(device):
         target = torch.device(device)
         if target.type not in _DEVICES:
             raise RuntimeError(f"noise is drawn on {' and '.join(_DEVICES)} devices only")
-        return model.to(target)
+        return target
+
+
+def _moved(model: SmoothedClassifier, device: torch.device) -> SmoothedClassifier:
+    with _device_named(device):
+        return model.to(device)
+
+
+@contextmanager
+def _device_named(device: str | torch.device) -> Iterator[None]:
+    """Say which device it is that cannot be used."""
+    try:
+        yield
     except (RuntimeError, AssertionError, TypeError) as error:  # torch's own, several lines long
         reason = (str(error).splitlines() or [""])[0]
         raise ParameterError(f"device {str(device)!r} cannot be used here: {reason}") from error
@@ -234,15 +254,15 @@ class _Work:
     """How the votes of one image are counted."""
 
     def __init__(
-        self, data: Dataset, counter: VoteCounter, n0: int, n: int, seed: int, rule: StoppingRule | None
+        self, data: Dataset, counters: Executor, n0: int, n: int, seed: int, rule: StoppingRule | None
     ) -> None:
-        self._data, self._counter, self._n0, self._n, self._seed, self._rule = data, counter, n0, n, seed, rule
+        self._data, self._counters, self._n0, self._n, self._seed, self._rule = data, counters, n0, n, seed, rule
 
     def polls(self, positions: Iterable[int]) -> Iterator[Poll[ImageVotes]]:
         """Yield what asks for the votes of the image at each position of the data set."""
         return map(self._poll, positions)
 
-    def check(self, stored: dict[int, ImageVotes], where: str, threads: int) -> None:
+    def check(self, stored: dict[int, ImageVotes], where: str) -> None:
         """Refuse stored votes that are of other images, or not of this network.
 
         The key of a run describes its network as far as a description goes. What it computes with may lie beyond that,
@@ -264,7 +284,7 @@ class _Work:
         chosen = np.random.default_rng().permutation(positions)[:_RECOUNTED]
         selection = DrawRange(Stream.SELECTION, 0, self._n0)
         asks = [self._ask(position, [selection]) for position in chosen.tolist()]
-        for ask, again in zip(asks, self._counter.ask(asks, threads), strict=True):
+        for ask, again in zip(asks, answers_to(self._counters, asks), strict=True):
             moved = int(np.abs(again.counts[0] - stored[ask.index].selection).sum()) // 2
             if moved > 1 + self._n0 // 50:
                 raise StoreError(
@@ -306,10 +326,9 @@ class _Work:
 
 def _count(
     work: _Work,
-    counter: VoteCounter,
+    counters: Executor,
     todo: list[int],
     total: int,
-    threads: int,
     store: VoteStore,
     key: str,
     progress: Progress | None,
@@ -320,7 +339,7 @@ def _count(
     fresh: list[ImageVotes] = []
     last = time.monotonic()
     try:
-        with closing(counter.run(work.polls(todo), threads)) as rows:  # or threads would go on after an interruption
+        with closing(counters.run(work.polls(todo))) as rows:  # or workers would go on after an interruption
             for row in rows:
                 fresh.append(row)
                 done += 1
@@ -336,21 +355,14 @@ def _count(
 
 
 def _config(
-    model: SmoothedClassifier,
-    data: Dataset,
-    subset: str | None,
-    n0: int,
-    n: int,
-    seed: int,
-    stopping: Stopping,
-    rows: int,
-    layout: str,
+    counting: Counting, found: Found, data: Dataset, subset: str | None, n0: int, n: int, seed: int, stopping: Stopping
 ) -> dict[str, Any]:
     """Return everything that decides the votes of a run."""
+    model = counting.model
     return {
         "schema": SCHEMA_VERSION,
         "sampler": SAMPLER_VERSION,
-        "model": model_fingerprint(model.base, model.noise, data.images[0], model.device),
+        "model": found.fingerprint,
         "noise": str(model.noise),
         "noise_fingerprint": noise_fingerprint(model.noise, data.dim),
         "dataset": data.name,
@@ -367,8 +379,8 @@ def _config(
         "dtype": "float32",
         "autocast": "none" if model.precision == "float32" else model.precision,
         "compiled": model.compiled,
-        "device": model.device.type,
-        "block": [rows, *data.image_shape],
-        "layout": layout,
+        "device": found.device,
+        "block": [counting.rows, *data.image_shape],
+        "layout": found.layout,
         "stopping": stopping,
     }

@@ -7,10 +7,11 @@ draws each, hands them out in groups and gives the polls their votes. It knows n
 
 from __future__ import annotations
 
+import itertools
 import threading
 from collections import deque
 from collections.abc import Generator, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Generic, NamedTuple, TypeVar
 
 import numpy as np
@@ -85,6 +86,38 @@ class Slot(NamedTuple):
     opened: _Open[Any]
 
 
+class Part(NamedTuple):
+    """Slots of a group that are one poll's, as an ask of their own.
+
+    Attributes:
+        ask: for the draws of these slots alone; cut into slots again it gives the same ones.
+        places: of its ranges among those of the poll's ask.
+        slots: how many they are.
+        opened: the poll.
+    """
+
+    ask: Ask
+    places: list[int]
+    slots: int
+    opened: _Open[Any]
+
+
+def parts_of(slots: Iterable[Slot]) -> list[Part]:
+    """Return the parts that a group of slots is made of, in its order."""
+    return [_part(list(group)) for _, group in itertools.groupby(slots, key=lambda slot: id(slot.opened))]
+
+
+def _part(slots: Sequence[Slot]) -> Part:
+    ranges, places = [], []
+    for place, group in itertools.groupby((slot for slot in slots if slot.used), key=lambda slot: slot.place):
+        used = list(group)
+        first, last = used[0], used[-1]
+        ranges.append(DrawRange(first.stream, first.chunk * CHUNK, last.chunk * CHUNK + last.used))
+        places.append(place)
+    ask = replace(slots[0].ask, ranges=ranges, clean=any(slot.clean for slot in slots))
+    return Part(ask, places, len(slots), slots[0].opened)
+
+
 class Schedule(Generic[T]):
     """Hands out the slots of polls; safe to use from several threads.
 
@@ -103,8 +136,13 @@ class Schedule(Generic[T]):
         self._more, self._stopped = True, False
         self._changed = threading.Condition()
 
-    def take(self) -> list[Slot]:
-        """Return the next group, if need be after those that are out; nothing when all is done or stopped."""
+    def take(self, *, wait: bool = True) -> list[Slot]:
+        """Return the next group; nothing when all is done or stopped.
+
+        Args:
+            wait: whether to wait for groups that are out, where only they can tell what to ask for next; else nothing
+                is returned then.
+        """
         with self._changed:
             while True:
                 if self._stopped:
@@ -113,7 +151,7 @@ class Schedule(Generic[T]):
                     self._open_next()
                 if self._queue:
                     break
-                if not self._out:
+                if not self._out or not wait:
                     return []
                 self._changed.wait()
             count = min(self._size, len(self._queue))
@@ -135,12 +173,30 @@ class Schedule(Generic[T]):
                     opened.counts[slot.place] += np.bincount(classes[: slot.used], minlength=self._num_classes)
                 if slot.clean:
                     opened.base = int(classes[slot.used])
-                opened.left -= 1
-                if not opened.left:
-                    answer = Answer(opened.counts, opened.base, opened.seconds)
-                    done += self._go_on(opened.poll, answer)
+                done += self._answered(opened, 1)
             self._changed.notify_all()
         return done
+
+    def credit(self, parts: Sequence[Part], answers: Sequence[Answer]) -> list[T]:
+        """Take the answer to each part of a group, counted elsewhere, and return the results of polls that ended."""
+        done: list[T] = []
+        with self._changed:
+            self._out -= 1
+            for part, answer in zip(parts, answers, strict=True):
+                opened = part.opened
+                opened.seconds += answer.seconds
+                for place, counts in zip(part.places, answer.counts, strict=True):
+                    opened.counts[place] += counts
+                if part.ask.clean:
+                    opened.base = answer.base
+                done += self._answered(opened, part.slots)
+            self._changed.notify_all()
+        return done
+
+    def resize(self, size: int) -> None:
+        """Set the number of slots in the groups that are taken from now on."""
+        with self._changed:
+            self._size = size
 
     def stop(self) -> None:
         """Make every thread end that takes a group from now on."""
@@ -157,6 +213,11 @@ class Schedule(Generic[T]):
         if ask is None:
             raise ParameterError("a poll ended without asking for draws; it must ask at least once")
         self._add(poll, ask)
+
+    def _answered(self, opened: _Open[T], slots: int) -> list[T]:
+        """Note that some of a poll's slots are answered; with the last of them it goes on, and may end."""
+        opened.left -= slots
+        return [] if opened.left else self._go_on(opened.poll, Answer(opened.counts, opened.base, opened.seconds))
 
     def _go_on(self, poll: Poll[T], answer: Answer) -> list[T]:
         try:

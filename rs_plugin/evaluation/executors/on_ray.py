@@ -1,0 +1,355 @@
+"""Votes counted by the workers of a Ray cluster, on many machines or on the processors of one.
+
+The caller keeps the polls, their decisions and the vote store; workers hold the model and answer units of work: draws
+of some images. A unit is credited once, whoever answers it and however often it was sent out, and its answer is a
+function of seed, image and chunk. So neither the number of workers nor the death of one changes a vote.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections import deque
+from collections.abc import Generator, Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final, Generic, TypeVar
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from rs_plugin.errors import DependencyError, RSPluginError, WorkerError, first_line
+from rs_plugin.evaluation.executors.base import Counting, Found
+from rs_plugin.evaluation.executors.units import UnitSize
+from rs_plugin.voting import Answer, Ask, DrawRange, Part, Poll, Schedule, parts_of
+
+T = TypeVar("T")
+
+#: What is sent to a worker: an image, its index, the seed, draws, and whether its clean class is wanted.
+Task = tuple[NDArray[np.float32], int, int, list[DrawRange], bool]
+
+_AHEAD: Final = 2  # units that a worker has at once, so that it never waits for the next
+_TRIES: Final = 4  # deaths of workers that one unit may see, or workers that may die one after the other at the start
+_START_SECONDS: Final = 300.0
+_LATE: Final = 5.0  # times as long as usual, after which a unit is sent to an idle worker too
+_LATE_SECONDS: Final = 10.0
+_SILENT_SECONDS: Final = 1800.0
+_POLL_SECONDS: Final = 1.0
+
+
+class Worker:
+    """What lives in an actor: the model, and what counts with it."""
+
+    def look(self, counting: Counting, image: NDArray[np.float32]) -> Found:
+        """Take the model, and return what it is here."""
+        torch.set_num_threads(1)
+        counting.model.to(counting.device)
+        self._counter = counting.counter()
+        return counting.found(self._counter, torch.tensor(image))
+
+    def count(self, tasks: Sequence[Task]) -> list[Answer]:
+        """Return the answer to each task."""
+        return self._counter.ask(
+            [Ask(torch.tensor(image), index, seed, ranges, clean) for image, index, seed, ranges, clean in tasks]
+        )
+
+
+@dataclass(eq=False)
+class _Hired:
+    """A worker, and how many units it has."""
+
+    actor: Any
+    units: int = 0
+
+
+@dataclass(eq=False)
+class _Unit:
+    """Work that is sent out as one; ``out`` are the copies that are not answered yet."""
+
+    parts: list[Part]
+    slots: int
+    deaths: int = 0
+    out: int = 0
+    sent: float = 0.0
+    done: bool = False
+    tasks: list[Task] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.tasks = [
+            (part.ask.image.numpy(), part.ask.index, part.ask.seed, list(part.ask.ranges), part.ask.clean)
+            for part in self.parts
+        ]
+
+
+class RayExecutor:
+    """Workers of the Ray cluster that this process is connected to, that ``RAY_ADDRESS`` names or that runs here.
+
+    Where there is none, one is started on this machine and stopped in the end.
+
+    Args:
+        counting: what is counted with. It is sent to the workers by pickle: they must be able to import what it is of.
+        workers: how many, each with a CPU, and a GPU if that is the device; None for as many as the cluster has room
+            for. Workers that there is no room for yet join when there is.
+
+    Raises:
+        DependencyError: Ray is not installed.
+        WorkerError: the cluster has no room for a worker, or the model cannot be sent.
+    """
+
+    def __init__(self, counting: Counting, workers: int | None) -> None:
+        self._ray = _import_ray()
+        self._counting = counting
+        self._started = _connect(self._ray, workers)
+        try:
+            needs = {"num_cpus": 1, "num_gpus": int(counting.device.type == "cuda")}
+            wanted = workers or _room(self._ray, needs)
+            self._kind = self._ray.remote(Worker).options(max_restarts=0, scheduling_strategy="SPREAD", **needs)
+            try:
+                self._sent = self._ray.put(counting)
+            except Exception as error:
+                raise WorkerError(f"the model cannot be sent to workers: {first_line(error)}") from error
+            self._image: Any = None
+            self._found: Found | None = None
+            self._joining: dict[Any, _Hired] = {}
+            self._staff: list[_Hired] = []
+            self._wanted, self._deaths = wanted, 0
+        except BaseException:
+            self.close()
+            raise
+
+    def look(self, image: Tensor) -> Found:
+        """Return what the network is, as the first worker that is there finds it."""
+        self._image = self._ray.put(image.numpy().copy())
+        for _ in range(self._wanted):
+            self._hire()
+        begun = time.monotonic()
+        while self._found is None:
+            self.welcome(self._ray.wait(list(self._joining), timeout=_POLL_SECONDS)[0])
+            if self._found is None and time.monotonic() - begun > _START_SECONDS:
+                raise WorkerError(
+                    f"no worker has started within {_START_SECONDS:g} s; free on the cluster: "
+                    f"{_shown(self._ray.available_resources())}; ask for fewer workers, or add machines"
+                )
+        return self._found
+
+    def run(self, polls: Iterable[Poll[T]]) -> Generator[T, None, None]:
+        """Answer polls, and yield the result of each as it ends."""
+        assert self._found is not None, "look(image) comes first"
+        yield from _Round(self._ray, self, self._counting, polls, self._found.mixed).results()
+
+    @property
+    def staff(self) -> list[_Hired]:
+        """Workers that have joined."""
+        return self._staff
+
+    @property
+    def joining(self) -> dict[Any, _Hired]:
+        """Workers that are about to join, by what tells of it."""
+        return self._joining
+
+    def welcome(self, ready: Iterable[Any]) -> None:
+        """Let workers join that have answered what the network is; one that died is replaced."""
+        for ref in ready:
+            hired = self._joining.pop(ref)
+            try:
+                found = _got(self._ray, ref)
+            except _LostError as lost:
+                self.replace(hired, lost)
+                continue
+            self._found = self._found or found
+            if found != self._found:
+                differing = [name for name, a, b in zip(Found._fields, found, self._found, strict=True) if a != b]
+                raise WorkerError(
+                    f"workers do not find the same model: they differ in {', '.join(differing)}; use machines of one "
+                    f"kind, with the same versions of all packages"
+                )
+            self._deaths = 0
+            self._staff.append(hired)
+
+    def replace(self, hired: _Hired, lost: _LostError) -> None:
+        """Hire another worker for one that was lost.
+
+        Raises:
+            WorkerError: too many were lost one after the other.
+        """
+        if hired in self._staff:
+            self._staff.remove(hired)
+        self._ray.kill(hired.actor)
+        self._deaths += 1
+        if self._deaths >= _TRIES * max(1, self._wanted):
+            raise WorkerError(f"{self._deaths} workers were lost and none has answered in between: {lost}") from lost
+        self._hire()
+
+    def answered(self) -> None:
+        """Note that some worker has answered."""
+        self._deaths = 0
+
+    def close(self) -> None:
+        """End the workers, and the cluster if it was started here."""
+        for hired in [*getattr(self, "_joining", {}).values(), *getattr(self, "_staff", [])]:
+            self._ray.kill(hired.actor)
+        if self._started:
+            self._ray.shutdown()
+
+    def __enter__(self) -> RayExecutor:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
+
+    def _hire(self) -> None:
+        actor = self._kind.remote()
+        self._joining[actor.look.remote(self._sent, self._image)] = _Hired(actor)
+
+
+class _Round(Generic[T]):
+    """One run over some polls.
+
+    Args:
+        ray: the package.
+        office: who hires the workers.
+        counting: what they count with.
+        polls: what is to be answered.
+        mixed: whether a pass may hold draws of several images.
+    """
+
+    def __init__(
+        self, ray: Any, office: RayExecutor, counting: Counting, polls: Iterable[Poll[T]], mixed: bool
+    ) -> None:
+        self._ray, self._office = ray, office
+        self._size = UnitSize(counting.rows, int(np.prod(counting.image_shape)))
+        self._schedule: Schedule[T] = Schedule(polls, self._size.slots, counting.model.num_classes, mixed)
+        self._again: deque[_Unit] = deque()
+        self._out: dict[Any, tuple[_Hired, _Unit]] = {}
+
+    def results(self) -> Generator[T, None, None]:
+        """Yield the results of polls as they end."""
+        heard = time.monotonic()
+        while True:
+            self._hand_out()
+            if not self._out and self._office.staff:
+                return
+            ready, _ = self._ray.wait([*self._out, *self._office.joining], timeout=_POLL_SECONDS)
+            if ready:
+                heard = time.monotonic()
+                ready, _ = self._ray.wait([*self._out, *self._office.joining], num_returns=len(self._out), timeout=0)
+            elif time.monotonic() - heard > _SILENT_SECONDS:
+                raise WorkerError(f"no worker has answered for {_SILENT_SECONDS:g} s; all counted images are kept")
+            joined = [ref for ref in ready if ref in self._office.joining]
+            self._office.welcome(joined)
+            for ref in ready:
+                if ref in self._out:
+                    yield from self._taken(ref)
+
+    def _hand_out(self) -> None:
+        for ahead in range(_AHEAD):
+            for hired in self._office.staff:
+                if hired.units <= ahead:
+                    unit = self._next() or (self._late() if not hired.units else None)
+                    if unit is None:
+                        return
+                    self._send(hired, unit)
+
+    def _next(self) -> _Unit | None:
+        if self._again:
+            return self._again.popleft()
+        slots = self._schedule.take(wait=False)
+        return _Unit(parts_of(slots), len(slots)) if slots else None
+
+    def _late(self) -> _Unit | None:
+        """Return what has been out for so long that another worker may be faster."""
+        limit = time.monotonic()
+        for _, unit in self._out.values():
+            usual = max(_LATE_SECONDS, _LATE * _AHEAD * self._size.seconds(unit.slots))
+            if not unit.done and unit.out == 1 and limit - unit.sent > usual:
+                return unit
+        return None
+
+    def _send(self, hired: _Hired, unit: _Unit) -> None:
+        self._out[hired.actor.count.remote(unit.tasks)] = hired, unit
+        hired.units, unit.out, unit.sent = hired.units + 1, unit.out + 1, time.monotonic()
+
+    def _taken(self, ref: Any) -> Iterable[T]:
+        """Take a unit's answer, unless another worker gave it before."""
+        hired, unit = self._out.pop(ref)
+        hired.units, unit.out = hired.units - 1, unit.out - 1
+        try:
+            answers: list[Answer] = _got(self._ray, ref)
+        except _LostError as lost:
+            if hired in self._office.staff:
+                self._office.replace(hired, lost)
+            unit.deaths += 1
+            if unit.deaths >= _TRIES:
+                images = sorted({part.ask.index for part in unit.parts})
+                raise WorkerError(
+                    f"{unit.deaths} workers were lost over the same images, {images[0]} … {images[-1]}: {lost}"
+                ) from lost
+            if not unit.done and not unit.out:
+                self._again.append(unit)
+            return []
+        self._office.answered()
+        if unit.done:
+            return []
+        unit.done = True
+        self._schedule.resize(self._size.after(unit.slots, sum(answer.seconds for answer in answers)))
+        return self._schedule.credit(unit.parts, answers)
+
+
+class _LostError(Exception):
+    """A worker, or its machine, is gone."""
+
+
+def _got(ray: Any, ref: Any) -> Any:
+    """Return what a worker returned.
+
+    Raises:
+        _LostError: the worker is gone.
+        ModelError, WorkerError: it failed.
+    """
+    try:
+        return ray.get(ref)
+    except ray.exceptions.RayTaskError as error:
+        cause = error.cause
+        if isinstance(cause, RSPluginError):
+            raise cause from None
+        raise WorkerError(f"a worker failed: {type(cause).__name__}: {first_line(cause)}") from error
+    except ray.exceptions.RayError as error:
+        raise _LostError(first_line(error)) from error
+
+
+def _import_ray() -> Any:
+    try:
+        import ray
+    except ImportError as error:
+        raise DependencyError(f"the executor 'ray' needs Ray ({error}); pip install 'rs-plugin[ray]'") from error
+    return ray
+
+
+def _connect(ray: Any, workers: int | None) -> bool:
+    """Connect to a cluster, and return whether it was done here and is to be undone."""
+    if ray.is_initialized():
+        return False
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # a run tells nobody of itself
+    quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR"}
+    try:
+        ray.init(address="auto", **quiet)
+    except ConnectionError as error:
+        if os.environ.get("RAY_ADDRESS"):
+            raise WorkerError(f"no Ray cluster at RAY_ADDRESS = {os.environ['RAY_ADDRESS']!r}: {error}") from error
+        ray.init(num_cpus=workers or os.cpu_count(), include_dashboard=False, **quiet)
+    return True
+
+
+def _room(ray: Any, needs: dict[str, int]) -> int:
+    """Return how many workers the cluster has room for."""
+    has = ray.cluster_resources()
+    kinds = {"num_cpus": "CPU", "num_gpus": "GPU"}
+    room = min(int(has.get(kinds[name], 0)) // count for name, count in needs.items() if count)
+    if room < 1:
+        raise WorkerError(f"the Ray cluster has no room for a worker: it has {_shown(has)}")
+    return room
+
+
+def _shown(resources: dict[str, float]) -> str:
+    return ", ".join(f"{resources.get(kind, 0):g} {kind}" for kind in ("CPU", "GPU"))
