@@ -116,7 +116,18 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     )
     parser.add_argument("--batch-size", metavar="N", type=whole, help="noisy images in one pass (default: what suits)")
     parser.add_argument("--device", metavar="NAME", help="cpu, cuda, ... (default: the network's own)")
-    parser.add_argument("--workers", metavar="N", type=whole, help="threads on a CPU (default: torch's number)")
+    parser.add_argument(
+        "--executor",
+        metavar="NAME",
+        default="local",
+        help="local, or ray: workers of the Ray cluster at RAY_ADDRESS, or of one on this machine (default: local)",
+    )
+    parser.add_argument(
+        "--workers",
+        metavar="N",
+        type=whole,
+        help="threads on a CPU, or workers of Ray (default: torch's number, or what the cluster has room for)",
+    )
     parser.add_argument(
         "--attack",
         metavar="NAME",
@@ -252,6 +263,7 @@ def _evaluate(
             args.store,
             args.device,
             method=args.method or "auto",
+            executor=args.executor,
             workers=args.workers,
             progress=progress,
             data_dir=args.data_dir,

@@ -45,7 +45,8 @@ def read_log(path: str | Path, sigma: float, n: int, alpha: float) -> pd.DataFra
         log = pd.read_csv(path, sep="\t", usecols=list(COLUMNS))
     except (ValueError, OSError) as error:
         raise InputError(
-            f"{str(path)!r} is no certification log with columns {', '.join(COLUMNS)}: {str(error).splitlines()[0]}"
+            f"{str(path)!r} is no certification log with columns {', '.join(COLUMNS)}: "
+            f"{str(error).splitlines()[0]}"
         ) from error
     candidates = np.arange(n // 2, n + 1)
     lower = np.asarray(clopper_pearson_lower(candidates, np.full_like(candidates, n), alpha))

@@ -22,6 +22,7 @@ from torch import Tensor
 from rs_plugin.errors import DependencyError, RSPluginError, WorkerError, first_line
 from rs_plugin.evaluation.executors.base import Counting, Found
 from rs_plugin.evaluation.executors.units import UnitSize
+from rs_plugin.evaluation.fingerprint import model_fingerprint
 from rs_plugin.voting import Answer, Ask, DrawRange, Part, Poll, Schedule, parts_of
 
 T = TypeVar("T")
@@ -57,10 +58,11 @@ class Worker:
 
 @dataclass(eq=False)
 class _Hired:
-    """A worker, and how many units it has."""
+    """A worker, the units that it has, in order, and whether it is lost; then the first of them was its last work."""
 
     actor: Any
-    units: int = 0
+    units: list[_Unit] = field(default_factory=list)
+    gone: bool = False
 
 
 @dataclass(eq=False)
@@ -112,7 +114,7 @@ class RayExecutor:
             self._image: Any = None
             self._found: Found | None = None
             self._joining: dict[Any, _Hired] = {}
-            self._staff: list[_Hired] = []
+            self._staff: set[_Hired] = set()
             self._wanted, self._deaths = wanted, 0
         except BaseException:
             self.close()
@@ -124,12 +126,21 @@ class RayExecutor:
         for _ in range(self._wanted):
             self._hire()
         begun = time.monotonic()
-        while self._found is None:
+        while not self._staff:
             self.welcome(self._ray.wait(list(self._joining), timeout=_POLL_SECONDS)[0])
-            if self._found is None and time.monotonic() - begun > _START_SECONDS:
+            if not self._staff and time.monotonic() - begun > _START_SECONDS:
                 raise WorkerError(
                     f"no worker has started within {_START_SECONDS:g} s; free on the cluster: "
                     f"{_shown(self._ray.available_resources())}; ask for fewer workers, or add machines"
+                )
+        assert self._found is not None
+        model = self._counting.model
+        if model.device.type == self._found.device:  # elsewhere there is nothing to compare with
+            here = model_fingerprint(model.base, model.noise, image, model.device)
+            if here != self._found.fingerprint:
+                raise WorkerError(
+                    "the model that was sent to the workers answers otherwise than the one here: it has something that "
+                    "pickle does not carry, or packages differ; use executor='local', or mend the model"
                 )
         return self._found
 
@@ -139,8 +150,8 @@ class RayExecutor:
         yield from _Round(self._ray, self, self._counting, polls, self._found.mixed).results()
 
     @property
-    def staff(self) -> list[_Hired]:
-        """Workers that have joined."""
+    def staff(self) -> set[_Hired]:
+        """Workers that have joined and are still there."""
         return self._staff
 
     @property
@@ -148,8 +159,9 @@ class RayExecutor:
         """Workers that are about to join, by what tells of it."""
         return self._joining
 
-    def welcome(self, ready: Iterable[Any]) -> None:
-        """Let workers join that have answered what the network is; one that died is replaced."""
+    def welcome(self, ready: Iterable[Any]) -> list[_Hired]:
+        """Let workers join that have answered what the network is, and return them; one that died is replaced."""
+        joined = []
         for ref in ready:
             hired = self._joining.pop(ref)
             try:
@@ -165,7 +177,9 @@ class RayExecutor:
                     f"kind, with the same versions of all packages"
                 )
             self._deaths = 0
-            self._staff.append(hired)
+            self._staff.add(hired)
+            joined.append(hired)
+        return joined
 
     def replace(self, hired: _Hired, lost: _LostError) -> None:
         """Hire another worker for one that was lost.
@@ -173,11 +187,11 @@ class RayExecutor:
         Raises:
             WorkerError: too many were lost one after the other.
         """
-        if hired in self._staff:
-            self._staff.remove(hired)
+        hired.gone = True
+        self._staff.discard(hired)
         self._ray.kill(hired.actor)
         self._deaths += 1
-        if self._deaths >= _TRIES * max(1, self._wanted):
+        if self._deaths >= self._wanted + _TRIES:
             raise WorkerError(f"{self._deaths} workers were lost and none has answered in between: {lost}") from lost
         self._hire()
 
@@ -221,6 +235,10 @@ class _Round(Generic[T]):
         self._size = UnitSize(counting.rows, int(np.prod(counting.image_shape)))
         self._schedule: Schedule[T] = Schedule(polls, self._size.slots, counting.model.num_classes, mixed)
         self._again: deque[_Unit] = deque()
+        self._undone = 0  # units that were taken from the schedule and have no answer
+        for hired in office.staff:
+            hired.units.clear()
+        self._free = deque([*office.staff] * _AHEAD)  # each as often as there is room for a unit more
         self._out: dict[Any, tuple[_Hired, _Unit]] = {}
 
     def results(self) -> Generator[T, None, None]:
@@ -228,34 +246,51 @@ class _Round(Generic[T]):
         heard = time.monotonic()
         while True:
             self._hand_out()
-            if not self._out and self._office.staff:
+            if not self._undone and self._office.staff:
                 return
-            ready, _ = self._ray.wait([*self._out, *self._office.joining], timeout=_POLL_SECONDS)
+            ready = self._ready()
             if ready:
                 heard = time.monotonic()
-                ready, _ = self._ray.wait([*self._out, *self._office.joining], num_returns=len(self._out), timeout=0)
             elif time.monotonic() - heard > _SILENT_SECONDS:
-                raise WorkerError(f"no worker has answered for {_SILENT_SECONDS:g} s; all counted images are kept")
-            joined = [ref for ref in ready if ref in self._office.joining]
-            self._office.welcome(joined)
+                raise WorkerError(f"no worker has answered for {_SILENT_SECONDS:g} s; the images counted are kept")
+            self._free.extend(self._office.welcome([ref for ref in ready if ref in self._office.joining]) * _AHEAD)
             for ref in ready:
                 if ref in self._out:
                     yield from self._taken(ref)
 
+    def _ready(self) -> list[Any]:
+        """Return what has been answered; nothing if that takes long."""
+        asked = [*self._out, *self._office.joining]
+        if self._ray.wait(asked, timeout=_POLL_SECONDS)[0]:
+            return list(self._ray.wait(asked, num_returns=len(asked), timeout=0)[0])
+        return []
+
     def _hand_out(self) -> None:
-        for ahead in range(_AHEAD):
-            for hired in self._office.staff:
-                if hired.units <= ahead:
-                    unit = self._next() or (self._late() if not hired.units else None)
-                    if unit is None:
-                        return
-                    self._send(hired, unit)
+        while self._free:
+            hired = self._free.popleft()
+            if hired.gone:
+                continue
+            unit = self._next()
+            if unit is None:
+                self._free.appendleft(hired)
+                break
+            self._send(hired, unit)
+        else:
+            return
+        for hired in [one for one in self._free if not (one.units or one.gone)]:
+            late = None if hired.units else self._late()
+            if late is not None:
+                self._free.remove(hired)
+                self._send(hired, late)
 
     def _next(self) -> _Unit | None:
         if self._again:
             return self._again.popleft()
         slots = self._schedule.take(wait=False)
-        return _Unit(parts_of(slots), len(slots)) if slots else None
+        if not slots:
+            return None
+        self._undone += 1
+        return _Unit(parts_of(slots), len(slots))
 
     def _late(self) -> _Unit | None:
         """Return what has been out for so long that another worker may be faster."""
@@ -268,30 +303,35 @@ class _Round(Generic[T]):
 
     def _send(self, hired: _Hired, unit: _Unit) -> None:
         self._out[hired.actor.count.remote(unit.tasks)] = hired, unit
-        hired.units, unit.out, unit.sent = hired.units + 1, unit.out + 1, time.monotonic()
+        hired.units.append(unit)
+        unit.out, unit.sent = unit.out + 1, time.monotonic()
 
     def _taken(self, ref: Any) -> Iterable[T]:
         """Take a unit's answer, unless another worker gave it before."""
         hired, unit = self._out.pop(ref)
-        hired.units, unit.out = hired.units - 1, unit.out - 1
+        unit.out -= 1
         try:
             answers: list[Answer] = _got(self._ray, ref)
         except _LostError as lost:
-            if hired in self._office.staff:
+            if not hired.gone:
                 self._office.replace(hired, lost)
-            unit.deaths += 1
+            if unit.done:
+                return []
+            unit.deaths += unit is hired.units[0]
             if unit.deaths >= _TRIES:
                 images = sorted({part.ask.index for part in unit.parts})
                 raise WorkerError(
                     f"{unit.deaths} workers were lost over the same images, {images[0]} … {images[-1]}: {lost}"
                 ) from lost
-            if not unit.done and not unit.out:
+            if not unit.out:
                 self._again.append(unit)
             return []
+        hired.units.remove(unit)
         self._office.answered()
+        self._free.append(hired)
         if unit.done:
             return []
-        unit.done = True
+        unit.done, self._undone = True, self._undone - 1
         self._schedule.resize(self._size.after(unit.slots, sum(answer.seconds for answer in answers)))
         return self._schedule.credit(unit.parts, answers)
 
