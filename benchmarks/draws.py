@@ -21,7 +21,7 @@ from scipy import special, stats
 from rs_plugin import SmoothedClassifier, evaluate, load_base, parse_noise
 from rs_plugin.estimation import StoppingRule, exceeds, wald_limit
 from rs_plugin.estimation.simulation import NextLook, simulate_stopping
-from rs_plugin.evaluation.evaluate import prediction_limit
+from rs_plugin.evaluation.asked import prediction_limit
 from rs_plugin.evaluation.logs import read_log
 from rs_plugin.streams import CHUNK
 

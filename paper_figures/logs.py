@@ -26,7 +26,7 @@ from paper_figures.accuracy import BEST, CHOSEN, Held, Menu, cell
 from paper_figures.printed import CIFAR10, IMAGENET, of
 from rs_plugin.estimation import StoppingRule, exceeds
 from rs_plugin.estimation.simulation import simulate_stopping
-from rs_plugin.evaluation.evaluate import prediction_limit
+from rs_plugin.evaluation.asked import prediction_limit
 from rs_plugin.evaluation.logs import read_log
 from rs_plugin.streams import CHUNK
 

@@ -48,7 +48,7 @@ def run(args: argparse.Namespace) -> int:
     from rs_plugin.certificates import certificate
     from rs_plugin.distributions import parse_noise
     from rs_plugin.estimation import least_trials
-    from rs_plugin.evaluation.evaluate import check_radii
+    from rs_plugin.evaluation.asked import check_radii
     from rs_plugin.report.tables import short_radius
 
     noise = parse_noise(args.noise)

@@ -182,6 +182,26 @@ def report(runs: Sequence[Run], name: str, args: argparse.Namespace) -> None:
     print(f"Written: {folder / name}.json, {folder / name}.png; votes: {args.store}")
 
 
+#: tqdm's own guess of the time left takes all images for equal.
+_BAR_FORMAT: Final = "{l_bar}{bar}| {n_fmt}/{total_fmt} [{elapsed}{postfix}]"
+
+
+#: A unit of time, its seconds, and up to how many seconds it is used.
+_UNITS: Final = (("s", 1.0, 120.0), ("min", 60.0, 10_000.0), ("h", 3600.0, 170_000.0))
+
+
+def time_range(least: float, most: float) -> str:
+    """Return a range of seconds in words.
+
+    >>> time_range(20, 50), time_range(3000, 3100), time_range(1800, 9000), time_range(0, 4e5)
+    ('20-50 s', '50-52 min', '30-150 min', '0-4.6 days')
+    """
+    unit, size = next(((unit, size) for unit, size, limit in _UNITS if most < limit), ("days", 86400.0))
+    low, high = (f"{value / size:.1f}" if most < 10.0 * size else f"{value / size:.0f}" for value in (least, most))
+    low = "0" if low == "0.0" else low
+    return f"{high} {unit}" if low == high else f"{low}-{high} {unit}"
+
+
 class ProgressBar:
     """A progress bar on a terminal, nothing in a pipe.
 
@@ -201,8 +221,15 @@ class ProgressBar:
 
             self._before()
             hidden = not sys.stderr.isatty()
-            self._bar = tqdm(desc=self._label, total=total, unit="image", leave=False, disable=hidden)
+            self._bar = tqdm(
+                desc=self._label, total=total, unit="image", leave=False, disable=hidden, bar_format=_BAR_FORMAT
+            )
         self._bar.update(done - self._bar.n)
+
+    def remaining(self, least: float, most: float) -> None:
+        """Show how many seconds are left, at least and at most."""
+        if self._bar is not None:
+            self._bar.set_postfix_str(f"{time_range(least, most)} left")
 
     def __enter__(self) -> ProgressBar:
         return self

@@ -5,6 +5,7 @@
 * ``one_sided``: the lower confidence sequence, tighter where only a lower bound is needed.
 * ``looks``: when a sequential test stops, and when it looks next.
 * ``simulation``: what a rule would do with draws of known probability.
+* ``remaining``: how many draws a run still takes.
 * ``votes``: choosing the class on its own draws, and the bound that carries direction and failure probability.
 * ``budget``: how the failure probability of an image is shared.
 * ``arguments``, ``search``: checks of the arguments, and root finders that return the safe end.
@@ -20,6 +21,7 @@ from rs_plugin.estimation.intervals import (
 )
 from rs_plugin.estimation.looks import StoppingRule
 from rs_plugin.estimation.one_sided import exceeds, lower_sequence
+from rs_plugin.estimation.remaining import draws_left
 from rs_plugin.estimation.sequential import (
     confidence_sequence,
     excludes_below,
@@ -38,6 +40,7 @@ __all__ = [
     "clopper_pearson_lower",
     "clopper_pearson_upper",
     "confidence_sequence",
+    "draws_left",
     "exceeds",
     "excludes_below",
     "least_trials",

@@ -12,7 +12,7 @@ import numpy as np
 from rs_plugin.distributions import parse_noise
 from rs_plugin.errors import ParameterError, StoreError, UndecidedRadiusWarning
 from rs_plugin.estimation import check_alpha
-from rs_plugin.evaluation.evaluate import check_radii, warn_uncertifiable
+from rs_plugin.evaluation.asked import check_radii, warn_uncertifiable
 from rs_plugin.evaluation.fingerprint import noise_fingerprint
 from rs_plugin.evaluation.results import Run
 from rs_plugin.evaluation.store import VoteStore

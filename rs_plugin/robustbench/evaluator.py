@@ -16,7 +16,8 @@ from rs_plugin.datasets import Dataset, load_dataset
 from rs_plugin.distributions import SmoothingDistribution, parse_noise
 from rs_plugin.errors import ParameterError, counted
 from rs_plugin.evaluation import Run, evaluate
-from rs_plugin.evaluation.evaluate import Progress, check_radii, chosen_images
+from rs_plugin.evaluation.asked import check_radii, chosen_images
+from rs_plugin.evaluation.evaluate import Progress
 from rs_plugin.report.tables import percent, short_radius
 from rs_plugin.robustbench.attacks import AttackedAccuracy, attacked_accuracy
 from rs_plugin.robustbench.model_info import DECIMALS, check_info, info_path, write_info

@@ -95,9 +95,9 @@ class TestIndependence:
     @pytest.mark.parametrize("stopping", ["fixed", "anytime"])
     def test_of_the_order_of_work(self, stopping: str, monkeypatch: pytest.MonkeyPatch) -> None:
         straight = small(stopping=stopping, workers=1)
-        module = sys.modules[VoteStore.__module__.replace("store", "evaluate")]
-        polls = module._Work.polls
-        monkeypatch.setattr(module._Work, "polls", lambda work, todo: polls(work, todo[::-1]))
+        module = sys.modules[VoteStore.__module__.replace("store", "work")]
+        polls = module.Work.polls
+        monkeypatch.setattr(module.Work, "polls", lambda work, todo: polls(work, todo[::-1]))
         assert votes_of(small(stopping=stopping, workers=1)) == votes_of(straight)
 
     @pytest.mark.parametrize("workers", [1, 2])
@@ -209,7 +209,7 @@ class TestReuse:
         path = tmp_path / "votes.sqlite"
         first = small(store=path)
         request.getfixturevalue("no_counting")
-        module = sys.modules["rs_plugin.evaluation.evaluate"]  # whose name the function hides
+        module = sys.modules["rs_plugin.evaluation.work"]
         request.getfixturevalue("monkeypatch").setattr(module, "_RECOUNTED", 0)
         for changes in (
             {"threat_model": "Linf", "radii": [0.01]},
