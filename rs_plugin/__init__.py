@@ -39,7 +39,7 @@ if TYPE_CHECKING:
         UnsupportedThreatError,
         WorkerError,
     )
-    from rs_plugin.evaluation import Run, evaluate, recertify
+    from rs_plugin.evaluation import Plan, Run, evaluate, plan, recertify
     from rs_plugin.outcomes import Outcome, Status
     from rs_plugin.robustbench import (
         attack_certificates,
@@ -65,7 +65,7 @@ _HOMES = {
         "UncertifiableRadiusWarning", "UndecidedRadiusWarning", "UnknownNameError", "UnsupportedThreatError",
         "WorkerError",
     ),
-    "rs_plugin.evaluation": ("Run", "evaluate", "recertify"),
+    "rs_plugin.evaluation": ("Plan", "Run", "evaluate", "plan", "recertify"),
     "rs_plugin.outcomes": ("Outcome", "Status"),
     "rs_plugin.robustbench": (
         "attack_certificates", "attacked_accuracy", "benchmark", "import_robustbench", "register",
@@ -99,6 +99,7 @@ __all__ = [
     "NormExponential",
     "Outcome",
     "ParameterError",
+    "Plan",
     "RSPluginError",
     "Run",
     "SmoothedClassifier",
@@ -123,6 +124,7 @@ __all__ = [
     "load_dataset",
     "load_model",
     "parse_noise",
+    "plan",
     "recertify",
     "register",
     "register_dataset",

@@ -15,11 +15,11 @@ from types import FrameType
 from typing import Any, NoReturn
 
 from rs_plugin import __version__
-from rs_plugin.cli import curve, evaluate, fetch, leaderboard, list_, recertify, train
+from rs_plugin.cli import curve, evaluate, fetch, leaderboard, list_, plan, recertify, train
 from rs_plugin.command import Parser, flags_of, one_line, warn
 from rs_plugin.errors import ParameterError, RSPluginError, UncertifiableRadiusWarning, UndecidedRadiusWarning
 
-_SUBCOMMANDS = (evaluate, curve, train, list_, recertify, fetch, leaderboard)
+_SUBCOMMANDS = (evaluate, plan, curve, train, list_, recertify, fetch, leaderboard)
 
 _DESCRIPTION = """\
 Robustness certificates by randomized smoothing, for L1, L2 and Linf.

@@ -33,7 +33,7 @@ from rs_plugin.zoo import load_card
 from rs_plugin.zoo.models import card_path
 from tests.cli.conftest import Cli
 
-SUBCOMMANDS = ("evaluate", "curve", "train", "list", "recertify", "fetch", "leaderboard")
+SUBCOMMANDS = ("evaluate", "plan", "curve", "train", "list", "recertify", "fetch", "leaderboard")
 ROOT = Path(rs_plugin.__file__).parents[1]
 TINY = ["--model", "digits_gaussian_0.25", "--n-examples", "4", "--n0", "20", "--n", "100", "--alpha", "0.01"]
 TINY += ["--radii", "0.1", "0.2"]
