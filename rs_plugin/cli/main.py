@@ -48,7 +48,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             for category in (UncertifiableRadiusWarning, UndecidedRadiusWarning):
                 warnings.simplefilter("always", category)
             warnings.showwarning = lambda message, *_, **__: warn("rs-plugin", message)
-            options, unknown = parser.parse_known_args(_with_config(parser, words))
+            options, unknown = parser.parse_known_args(_nameable(_with_config(parser, _nameable(words))))
             if unknown:
                 raise ParameterError(_unknown(parser, options.subcommand, unknown[0]))
             previous = _install_sigterm()
@@ -109,6 +109,18 @@ def _with_config(parser: argparse.ArgumentParser, words: list[str]) -> list[str]
         extra += _option_words(path, name, value, flags[name])
     at = words.index(subcommand) + 1
     return [*words[:at], *extra, *words[at:]]
+
+
+def _nameable(words: list[str]) -> list[str]:
+    """Return the words, all of which could be the name of a file."""
+    for word in words:
+        try:
+            fit = b"\0" not in os.fsencode(word)
+        except UnicodeEncodeError:
+            fit = False
+        if not fit:
+            raise ParameterError(f"{word!a} holds a character that no name or number has; take it out")
+    return words
 
 
 def _subparser(parser: argparse.ArgumentParser, subcommand: str) -> argparse.ArgumentParser | None:

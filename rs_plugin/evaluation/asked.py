@@ -22,13 +22,15 @@ from rs_plugin.estimation.arguments import shown
 from rs_plugin.estimation.looks import RULE_VERSION
 from rs_plugin.evaluation.executors import EXECUTORS, Counting, Found
 from rs_plugin.evaluation.fingerprint import noise_fingerprint
-from rs_plugin.evaluation.store import SCHEMA_VERSION
 from rs_plugin.smoothing import SmoothedClassifier, budgeted_certificate, check_draws, check_seed, check_whole
 from rs_plugin.streams import CHUNK
 from rs_plugin.threats import Threat, parse_threat
 from rs_plugin.voting import block_rows
 
 Stopping = Literal["fixed", "anytime"]
+
+#: Part of the key of a run: raised whenever the same network, noise and images would be counted otherwise.
+VOTES_VERSION: Final = 2
 
 _DEVICES: Final = ("cpu", "cuda")
 _PREDICTION_SHARE: Final = 30
@@ -81,7 +83,7 @@ class Asked:
         """Return everything that decides the votes of the run, with a network that was found to be ``found``."""
         model, data = self.counting.model, self.data
         config = {
-            "schema": SCHEMA_VERSION,
+            "schema": VOTES_VERSION,
             "sampler": SAMPLER_VERSION,
             "model": found.fingerprint,
             "noise": str(model.noise),

@@ -1,7 +1,8 @@
 """The vote store: one SQLite file, one row per run and image, with integer counts.
 
 Votes are kept, not radii: a new certificate, radius or alpha re-scores an old run without the network. Every row is
-written in a transaction, so a process may be killed at any moment; what was committed is complete.
+written in a transaction, so a process may be killed at any moment; what was committed is complete. Every row has a
+checksum, so that a byte that changed on the disk is no other vote.
 """
 
 from __future__ import annotations
@@ -22,20 +23,29 @@ from torch import Tensor
 from rs_plugin.errors import StoreError, UnknownNameError
 from rs_plugin.voting import Counts
 
-SCHEMA_VERSION: Final = 2
+SCHEMA_VERSION: Final = 3
 _APPLICATION_ID: Final = 0x52535047  # "RSPG"
 _LOCK_SECONDS: Final = 10.0
 
 _SCHEMA: Final = f"""
-CREATE TABLE runs (key TEXT PRIMARY KEY, config TEXT NOT NULL, created REAL NOT NULL);
+CREATE TABLE runs (
+    key TEXT PRIMARY KEY, config TEXT NOT NULL, created REAL NOT NULL, checksum TEXT NOT NULL DEFAULT ''
+);
 CREATE TABLE votes (
     run TEXT NOT NULL REFERENCES runs(key), image INTEGER NOT NULL, label INTEGER NOT NULL, base INTEGER NOT NULL,
     selection TEXT NOT NULL, counts TEXT NOT NULL, seconds REAL NOT NULL, digest TEXT NOT NULL,
+    checksum TEXT NOT NULL DEFAULT '',
     PRIMARY KEY (run, image)
 ) WITHOUT ROWID;
 PRAGMA application_id = {_APPLICATION_ID};
 PRAGMA user_version = {SCHEMA_VERSION};
 """
+
+
+_ROWS: Final = {
+    "runs": ("key", "config", "created"),
+    "votes": ("run", "image", "label", "base", "selection", "counts", "seconds", "digest"),
+}
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,6 +77,11 @@ def image_digest(image: Tensor, label: int) -> str:
     return hashlib.sha256(f"{values.shape} {label} ".encode() + values.tobytes()).hexdigest()[:32]
 
 
+def _checksum(values: Iterable[object]) -> str:
+    """Return a checksum of a row's values, in the order of ``_ROWS``."""
+    return hashlib.blake2b(repr(tuple(values)).encode(errors="replace"), digest_size=8).hexdigest()
+
+
 class VoteStore:
     """A store of votes in one file, or in memory for ``None``.
 
@@ -79,9 +94,12 @@ class VoteStore:
         if self.path is not None and self.path.is_dir():
             raise StoreError(f"the vote store {self._name} is a folder; give the path of a file")
         with self._explained("open"):
-            self._connection = sqlite3.connect(
-                ":memory:" if self.path is None else self.path, timeout=_LOCK_SECONDS, isolation_level=None
-            )
+            try:
+                self._connection = sqlite3.connect(
+                    ":memory:" if self.path is None else self.path, timeout=_LOCK_SECONDS, isolation_level=None
+                )
+            except ValueError as error:  # NUL and the like
+                raise StoreError(f"{self._name} cannot be the name of a file: {error}; use another path") from error
         try:
             self._prepare()
         except BaseException:
@@ -101,25 +119,26 @@ class VoteStore:
     def add_run(self, key: str, config: dict[str, Any]) -> None:
         """Note a run, with the largest number of images that was ever asked for; fails where nothing can be written."""
         with self._transaction("write to"):
-            known = self._connection.execute("SELECT config FROM runs WHERE key = ?", (key,)).fetchone()
+            known = self._connection.execute("SELECT created FROM runs WHERE key = ?", (key,)).fetchone()
             text = json.dumps(config, sort_keys=True)
             if known is None:
-                self._connection.execute("INSERT INTO runs VALUES (?, ?, ?)", (key, text, time.time()))
-            elif config.get("images", 0) > json.loads(known[0]).get("images", 0):
-                self._connection.execute("UPDATE runs SET config = ? WHERE key = ?", (text, key))
+                self._put_run((key, text, time.time()))
+            elif config.get("images", 0) > self.runs()[key].get("images", 0):
+                self._put_run((key, text, float(known[0])))
 
     def add_votes(self, key: str, rows: Iterable[ImageVotes]) -> None:
         """Store the votes of images of a run, all or none; an image that is there already is left as it is."""
         values = [
             (
                 key, r.index, r.label, r.base,
-                json.dumps(r.selection.tolist()), json.dumps(r.counts.tolist()), r.seconds, r.digest,
+                json.dumps(r.selection.tolist()), json.dumps(r.counts.tolist()), float(r.seconds), r.digest,
             )
             for r in rows
         ]  # fmt: skip
         with self._transaction("write to"):
             self._connection.executemany(
-                "INSERT INTO votes VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING", values
+                "INSERT INTO votes VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
+                [(*row, _checksum(row)) for row in values],
             )
 
     def votes(self, key: str) -> dict[int, ImageVotes]:
@@ -130,19 +149,23 @@ class VoteStore:
         """
         with self._explained("read"):
             rows = self._connection.execute(
-                "SELECT image, label, base, selection, counts, seconds, digest FROM votes WHERE run = ? ORDER BY image",
-                (key,),
+                f"SELECT {', '.join(_ROWS['votes'])}, checksum FROM votes WHERE run = ? ORDER BY image", (key,)
             ).fetchall()
         config = self.config(key) if rows else {}
-        return {int(row[0]): self._parsed(row, config) for row in rows}
+        found = [self._parsed(row[1:-1], config, _checksum(row[:-1]) == row[-1]) for row in rows]
+        return {row.index: row for row in found}
 
     def runs(self) -> dict[str, dict[str, Any]]:
         """Return the configuration of every run by key, oldest first."""
         with self._explained("read"):
-            rows = self._connection.execute("SELECT key, config FROM runs ORDER BY created").fetchall()
+            rows = self._connection.execute(
+                f"SELECT {', '.join(_ROWS['runs'])}, checksum FROM runs ORDER BY created"
+            ).fetchall()
         runs = {}
-        for key, config in rows:
+        for key, config, created, checksum in rows:
             try:
+                if _checksum((key, config, created)) != checksum:
+                    raise ValueError("its checksum is another one")
                 runs[str(key)] = dict(json.loads(config))
             except (ValueError, TypeError) as error:
                 raise StoreError(
@@ -195,11 +218,31 @@ class VoteStore:
             return
         if application != _APPLICATION_ID:
             raise StoreError(f"{self._name} is an SQLite file of another program; choose another path for the store")
-        if version != SCHEMA_VERSION:
+        if version == 2:
+            self._add_checksums()
+        elif version != SCHEMA_VERSION:
             raise StoreError(
                 f"the vote store {self._name} has schema version {version}, this package reads {SCHEMA_VERSION}; use "
                 f"the version of rs_plugin that wrote it, or another path"
             )
+
+    def _add_checksums(self) -> None:
+        """Bring a store of schema version 2, which had none, up to date."""
+        with self._transaction("bring up to date"):
+            if self._connection.execute("PRAGMA user_version").fetchone()[0] != 2:
+                return  # another process was faster
+            for table, columns in _ROWS.items():
+                self._connection.execute(f"ALTER TABLE {table} ADD COLUMN checksum TEXT NOT NULL DEFAULT ''")
+                rows = self._connection.execute(f"SELECT {', '.join(columns)} FROM {table}").fetchall()
+                keys = columns[:1] if table == "runs" else columns[:2]
+                self._connection.executemany(
+                    f"UPDATE {table} SET checksum = ? WHERE {' AND '.join(f'{name} = ?' for name in keys)}",
+                    [(_checksum(row), *row[: len(keys)]) for row in rows],
+                )
+            self._connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
+
+    def _put_run(self, row: tuple[str, str, float]) -> None:
+        self._connection.execute("INSERT OR REPLACE INTO runs VALUES (?, ?, ?, ?)", (*row, _checksum(row)))
 
     @contextmanager
     def _transaction(self, action: str) -> Iterator[None]:
@@ -218,6 +261,10 @@ class VoteStore:
         """Turn SQLite's errors into one line with a remedy."""
         try:
             yield
+        except UnicodeDecodeError as error:  # in what SQLite says of a damaged schema
+            raise StoreError(
+                f"cannot {action} the vote store {self._name}: it is damaged; move it away or use another path"
+            ) from error
         except sqlite3.Error as error:
             text = str(error).lower()
             if "locked" in text or "busy" in text:
@@ -234,8 +281,10 @@ class VoteStore:
                 remedy = "see the message"
             raise StoreError(f"cannot {action} the vote store {self._name}: {error}; {remedy}") from error
 
-    def _parsed(self, row: tuple[Any, ...], config: dict[str, Any]) -> ImageVotes:
+    def _parsed(self, row: tuple[Any, ...], config: dict[str, Any], unchanged: bool) -> ImageVotes:
         try:
+            if not unchanged:
+                raise ValueError("its checksum is another one")
             selection = np.array(json.loads(row[3]), dtype=np.int64)
             counts = np.array(json.loads(row[4]), dtype=np.int64)
             index, label, base, seconds = int(row[0]), int(row[1]), int(row[2]), float(row[5])

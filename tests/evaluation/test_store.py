@@ -60,6 +60,24 @@ def change(path: Path, statement: str, *values: Any) -> None:
     connection.close()
 
 
+def forge(path: Path, statement: str, *values: Any) -> None:
+    """Change a store as a stranger may who knows how checksums are made."""
+    change(path, statement, *values)
+    connection = sqlite3.connect(path)
+    for table, columns in store_module._ROWS.items():
+        for found in connection.execute(f"SELECT rowid, {', '.join(columns)} FROM runs" if table == "runs" else
+                                        f"SELECT 0, {', '.join(columns)} FROM votes").fetchall():  # fmt: skip
+            where = " AND ".join(f"{name} IS ?" for name in columns)
+            connection.execute(
+                f"UPDATE {table} SET checksum = ? WHERE {where}", (store_module._checksum(found[1:]), *found[1:])
+            )
+    connection.commit()
+    connection.close()
+
+
+MEANS: list[Callable[..., None]] = [change, forge]
+
+
 def test_rows_come_back_as_they_were(path: Path) -> None:
     rows = read(path)
     assert sorted(rows) == [0, 7]
@@ -224,16 +242,18 @@ def test_disk_full(path: Path) -> None:
         ("base", -1),
     ],
 )
-def test_damaged_row(path: Path, column: str, value: object) -> None:
-    change(path, f"UPDATE votes SET {column} = ? WHERE image = 7", value)
+@pytest.mark.parametrize("means", MEANS)
+def test_damaged_row(path: Path, column: str, value: object, means: Callable[..., None]) -> None:
+    means(path, f"UPDATE votes SET {column} = ? WHERE image = 7", value)
     refused(lambda: read(path), str(path), "image 7")
     change(path, "DELETE FROM votes WHERE image = 7")
     assert sorted(read(path)) == [0]
 
 
 @pytest.mark.parametrize("config", ["{", "[]", "7", '"text"', '{"num_classes": 3}', '{"num_classes": "x", "n0": 4}'])
-def test_damaged_run(path: Path, config: str) -> None:
-    change(path, "UPDATE runs SET config = ?", config)
+@pytest.mark.parametrize("means", MEANS)
+def test_damaged_run(path: Path, config: str, means: Callable[..., None]) -> None:
+    means(path, "UPDATE runs SET config = ?", config)
     refused(lambda: read(path), str(path))
 
 
@@ -249,7 +269,7 @@ def test_damaged_run(path: Path, config: str) -> None:
     ],
 )
 def test_counts_that_do_not_add_up(path: Path, selection: str, counts: str) -> None:
-    change(path, "UPDATE votes SET selection = ?, counts = ? WHERE image = 7", selection, counts)
+    forge(path, "UPDATE votes SET selection = ?, counts = ? WHERE image = 7", selection, counts)
     refused(lambda: read(path), str(path), "image 7", "do not add up", "move the file away")
 
 
@@ -261,8 +281,76 @@ def test_anytime_counts_may_stop_early_but_not_exceed_the_cap(tmp_path: Path) ->
         assert store.votes("abc")[0].counts.sum() == 3
         store.add_votes("abc", [row(1, counts=(1, 10, 0))])
         refused(lambda: store.votes("abc"), "image 1", "do not add up")
-    change(path, "UPDATE votes SET counts = '[0, 0, 0]'")
+    forge(path, "UPDATE votes SET counts = '[0, 0, 0]'")
     refused(lambda: read(path), "do not add up")
+
+
+@pytest.mark.parametrize(
+    ("column", "value"),
+    [("label", 0), ("base", 0), ("counts", "[8, 2, 0]"), ("selection", "[3, 1, 0]"), ("seconds", 1), ("digest", "ac")],
+)
+def test_a_value_that_changed_is_seen_however_likely_it_is(path: Path, column: str, value: object) -> None:
+    change(path, f"UPDATE votes SET {column} = ? WHERE image = 7", value)
+    refused(lambda: read(path), "image 7", "its checksum is another one")
+    change(path, "DELETE FROM votes WHERE image = 7")
+    change(path, "UPDATE votes SET image = 3 WHERE image = 0")
+    refused(lambda: read(path), "image 3", "its checksum is another one")
+
+
+def test_a_run_that_changed_is_seen(path: Path) -> None:
+    change(path, "UPDATE runs SET config = replace(config, '10', '99')")
+    refused(lambda: read(path), "damaged run abc", "its checksum is another one")
+
+
+OLDER = """
+CREATE TABLE runs (key TEXT PRIMARY KEY, config TEXT NOT NULL, created REAL NOT NULL);
+CREATE TABLE votes (
+    run TEXT NOT NULL REFERENCES runs(key), image INTEGER NOT NULL, label INTEGER NOT NULL, base INTEGER NOT NULL,
+    selection TEXT NOT NULL, counts TEXT NOT NULL, seconds REAL NOT NULL, digest TEXT NOT NULL,
+    PRIMARY KEY (run, image)
+) WITHOUT ROWID;
+INSERT INTO votes VALUES ('abc', 0, 1, 2, '[1, 3, 0]', '[2, 8, 0]', 0.25, 'ab');
+INSERT INTO votes VALUES ('abc', 7, 1, 2, '[1, 3, 0]', '[2, 8, 0]', 0.25, 'ab');
+PRAGMA application_id = 1381191751;
+PRAGMA user_version = 2;
+"""
+
+
+def older(path: Path) -> None:
+    """Write a store as it was before it had checksums."""
+    connection = sqlite3.connect(path)
+    connection.executescript(OLDER)
+    connection.execute("INSERT INTO runs VALUES ('abc', ?, 5.0)", (json.dumps(CONFIG),))
+    connection.commit()
+    connection.close()
+
+
+def test_a_store_without_checksums_is_brought_up_to_date(tmp_path: Path) -> None:
+    path = tmp_path / "older.sqlite"
+    older(path)
+    for _ in range(2):
+        assert sorted(read(path)) == [0, 7]
+    with VoteStore(path) as store:
+        assert store.config("abc") == CONFIG
+        store.add_run("abc", {**CONFIG, "images": 50})
+        store.add_votes("abc", [row(8)])
+    assert sorted(read(path)) == [0, 7, 8]
+    change(path, "UPDATE votes SET label = 0 WHERE image = 7")
+    refused(lambda: read(path), "image 7", "its checksum is another one")
+
+
+def test_a_damaged_store_without_checksums_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "older.sqlite"
+    older(path)
+    change(path, "DROP TABLE runs")
+    before = path.read_bytes()
+    refused(lambda: VoteStore(path), "bring up to date", "no such table")
+    assert path.read_bytes() == before
+
+
+@pytest.mark.parametrize("name", ["a\0b", "\ud800"])
+def test_names_that_no_file_has(name: str) -> None:
+    refused(lambda: VoteStore(name), "cannot be the name of a file")
 
 
 def test_runs_are_found_by_the_beginning_of_their_key(tmp_path: Path) -> None:
