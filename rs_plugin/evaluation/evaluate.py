@@ -11,7 +11,7 @@ from typing import Any, Final
 import torch
 
 from rs_plugin.datasets import Dataset
-from rs_plugin.errors import ParameterError
+from rs_plugin.errors import ParameterError, StoreError
 from rs_plugin.estimation.arguments import shown
 from rs_plugin.evaluation.asked import ask, warn_uncertifiable
 from rs_plugin.evaluation.executors import Executor, open_executor
@@ -117,6 +117,12 @@ def evaluate(
             work.check(done, f"run {key[:12]} of {str(store)!r}")
             _count(work, counters, todo, len(data), votes, key, progress)
             stored = votes.votes(key)
+    lost = [index for index in data.indices.tolist() if index not in stored]
+    if lost:
+        raise StoreError(
+            f"{str(store)!r} does not give back the votes of image {lost[0]} that were written to it: it is damaged; "
+            f"move it away or use another path"
+        )
     wanted = [stored[index] for index in data.indices.tolist()]
     return Run(key, config, wanted, asked.certificate, asked.radii, alpha, asked.budget, data.name)
 

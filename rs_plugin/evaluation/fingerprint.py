@@ -24,7 +24,9 @@ from torch import Tensor, nn
 from rs_plugin.distributions.base import SmoothingDistribution
 from rs_plugin.distributions.contract import probe
 from rs_plugin.errors import ModelError, first_line
+from rs_plugin.smoothing import SmoothedClassifier
 from rs_plugin.voting import computing_in, single_threaded, turn
+from rs_plugin.voting.passes import check_classes, classes_of, scores_of
 
 _NOISY = 16  # noisy images among those that a network is asked about
 _DEPTH = 64  # of attributes within attributes
@@ -41,22 +43,27 @@ _OF_ANY_MODULE = frozenset(vars(nn.Module()))
 _HOOKS = ("_forward_pre_hooks", "_forward_hooks")
 
 
-def model_fingerprint(base: nn.Module, noise: SmoothingDistribution, image: Tensor, device: torch.device) -> str:
-    """Return a hash of the network: its description, and its scores of four fixed images and of ``image`` under noise.
+def model_fingerprint(model: SmoothedClassifier, image: Tensor) -> str:
+    """Return a hash of a network: its description, its scores of four fixed images and of ``image`` under noise.
 
     The description follows parameters, buffers, attributes and hooks of every module, and of classes and functions
     outside the libraries the bytecode, constants, attributes and the globals that they name. What a forward pass
     changes is left out. Compiled code and files that are read while it runs are not looked into.
+
+    Raises:
+        ModelError: the network fails, or does not answer with the classes' scores of each image, the highest finite.
     """
+    base, device = model.base, model.device
     count = image.numel()
     fixed = torch.remainder(torch.arange(4 * count, dtype=torch.float64) * 0.6180339887498949, 1.0)
     draws = torch.empty(_NOISY, count, device=device)
-    noise.fill(draws, torch.Generator(device=device).manual_seed(0))
+    model.noise.fill(draws, torch.Generator(device=device).manual_seed(0))
     noisy = image.to(device) + draws.view(_NOISY, *image.shape)
     images = torch.cat([fixed.to(torch.float32).view(4, *image.shape).to(device), noisy])
     before = _described(base)
     with turn(base), torch.inference_mode(), single_threaded(), computing_in("float32", device):
-        scores = base(images)
+        scores = scores_of(base, images, model.num_classes)
+        check_classes(int(classes_of(scores).min()))
     after = _described(base)
     digest = hashlib.sha256()
     for place in sorted(before.items() & after.items()):

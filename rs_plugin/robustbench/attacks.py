@@ -131,7 +131,7 @@ def attack_certificates(
     if not set(indices) <= place.keys() or dataset.collection != run.config["data_fingerprint"]:
         raise InputError(f"the images are not those of run {run.key[:12]}; pass the data set that it is of")
     first = dataset.images[place[int(run.config["first_image"])]] if run.config["first_image"] in place else None
-    if first is not None and model_fingerprint(model.base, model.noise, first, model.device) != run.config["model"]:
+    if first is not None and model_fingerprint(model, first) != run.config["model"]:
         raise InputError(f"the model is not the one that run {run.key[:12]} is of; pass the one that was evaluated")
     counted_by, given = (
         f"{noise} in {precision}{', compiled' * compiled}"

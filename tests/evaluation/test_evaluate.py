@@ -307,7 +307,10 @@ class TestDescriptionReachesFurther:
     """Edits that leave no trace in the network's own attributes."""
 
     def described(self, base: torch.nn.Module) -> str:
-        return model_fingerprint(base, Gaussian(0.25), torch.zeros((1, 2, 2)), torch.device("cpu"))
+        image = torch.zeros((1, 2, 2))
+        with torch.no_grad():
+            classes = base.eval()(image[None]).shape[1]
+        return model_fingerprint(SmoothedClassifier(base, Gaussian(0.25), classes), image)
 
     def one_hot(self, shift: Callable[[], float]) -> torch.nn.Module:
         class Net(torch.nn.Module):
@@ -484,10 +487,22 @@ class Ignored(torch.nn.Module):
 
 
 class TestFingerprint:
-    CPU = torch.device("cpu")
-
     def of(self, base: torch.nn.Module) -> str:
-        return model_fingerprint(base, Gaussian(0.1), torch.full(SHAPE, 0.5), self.CPU)
+        image = torch.full(SHAPE, 0.5)
+        with torch.no_grad():
+            classes = max(2, base(image[None]).flatten(1).shape[1])
+        return model_fingerprint(SmoothedClassifier(base, Gaussian(0.1), classes), image)
+
+    @pytest.mark.parametrize("scores", [float("nan"), float("inf"), -float("inf")])
+    def test_of_unusable_scores_is_refused(self, scores: float) -> None:
+        base = Rows()
+        base.weight.data[:] = scores
+        with pytest.raises(ModelError, match="the base network returned"):
+            self.of(base)
+
+    def test_of_a_network_that_fails_is_refused(self) -> None:
+        with pytest.raises(ModelError, match="the base network failed on float32 images"):
+            model_fingerprint(SmoothedClassifier(torch.nn.Linear(7, 3), Gaussian(0.1), 3), torch.full(SHAPE, 0.5))
 
     def test_is_of_the_content(self) -> None:
         assert self.of(Rows()) == self.of(Rows())

@@ -48,7 +48,7 @@ class Counting:
     def found(self, counter: VoteCounter, image: Tensor) -> Found:
         """Return what the network is, after it has been seen to answer for each image by itself."""
         manner = counter.manner(image)
-        fingerprint = model_fingerprint(self.model.base, self.model.noise, image, self.model.device)
+        fingerprint = model_fingerprint(self.model, image)
         return Found(manner.layout, manner.mixed, fingerprint, self.model.device.type)
 
 

@@ -136,7 +136,7 @@ class RayExecutor:
         assert self._found is not None
         model = self._counting.model
         if model.device.type == self._found.device:  # elsewhere there is nothing to compare with
-            here = model_fingerprint(model.base, model.noise, image, model.device)
+            here = model_fingerprint(model, image)
             if here != self._found.fingerprint:
                 raise WorkerError(
                     "the model that was sent to the workers answers otherwise than the one here: it has something that "
