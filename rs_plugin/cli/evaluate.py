@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 import textwrap
+from contextlib import redirect_stdout
 from typing import TYPE_CHECKING
 
 from rs_plugin.cli.options import (
@@ -113,6 +114,7 @@ def _evaluate(chosen: Chosen, args: argparse.Namespace) -> tuple[Run, SmoothedCl
 
     model, threat = chosen.model, chosen.threat
     gathered = one_warning(threat, str(model.noise), args.n, alpha_of(args))
-    with gathered as tell, ProgressBar(f"{threat} {model.noise.name}", tell) as progress:
+    # Ray prints of workers that died: what is printed here is the result alone.
+    with gathered as tell, redirect_stdout(sys.stderr), ProgressBar(f"{threat} {model.noise.name}", tell) as progress:
         found = evaluate(model, **arguments_of(chosen, args), progress=progress)
     return found, model

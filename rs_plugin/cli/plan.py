@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 import textwrap
+from contextlib import redirect_stdout
 from typing import TYPE_CHECKING
 
 from rs_plugin.cli.options import new_parser, one_warning, time_range
@@ -59,7 +61,8 @@ def run(args: argparse.Namespace) -> int:
 def _planned(chosen: Chosen, args: argparse.Namespace) -> Plan:
     from rs_plugin.evaluation.planning import plan
 
-    with one_warning(chosen.threat, str(chosen.model.noise), args.n, alpha_of(args)):
+    gathered = one_warning(chosen.threat, str(chosen.model.noise), args.n, alpha_of(args))
+    with gathered, redirect_stdout(sys.stderr):  # as in evaluate
         return plan(
             chosen.model, **arguments_of(chosen, args), seconds=args.seconds, machines=args.machines, price=args.price
         )

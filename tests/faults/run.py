@@ -43,10 +43,10 @@ from rs_plugin.errors import RSPluginError, StoreError
 from rs_plugin.evaluation import VoteStore
 
 HERE = Path(__file__).parent
-BASE = ["evaluate", "--model", "digits_gaussian_0.25", "--radii", "0.2", "0.4", "--n-examples", "60", "--json"]
+BASE = ["evaluate", "--model", "digits_gaussian_0.25", "--radii", "0.2", "0.4", "0.6", "--n-examples", "60", "--json"]
 RUNS = {
-    "fixed": [*BASE, "--n", "6000"],
-    "anytime": [*BASE, "--stopping", "anytime", "--n", "30000"],
+    "fixed": [*BASE, "--n", "20000"],
+    "anytime": [*BASE, "--stopping", "anytime", "--n", "200000"],
 }
 
 
@@ -164,7 +164,7 @@ def frozen(place: Place, chance: random.Random, number: int) -> str:
     """SIGSTOP for some seconds in mid-run, as a suspended laptop has it."""
     mode = mode_of(number)
     process = place.start(mode)
-    time.sleep(chance.uniform(2.0, 5.0))
+    time.sleep(chance.uniform(2.0, 6.0))
     process.send_signal(signal.SIGSTOP)
     time.sleep(3.0)
     process.send_signal(signal.SIGCONT)
@@ -232,7 +232,9 @@ def forbidden(place: Place, chance: random.Random, number: int) -> str:
     mode, folder = mode_of(number), place.folder / "forbidden"
     folder.mkdir()
     process = place.start(mode, store=folder / "runs.sqlite")
-    time.sleep(chance.uniform(2.0, 5.0))
+    while not (folder / "runs.sqlite").exists() and process.poll() is None:
+        time.sleep(0.01)
+    time.sleep(chance.uniform(0.0, 2.0))
     process.kill()
     process.communicate()
     shutil.copytree(folder, copied := place.folder / "copied")
