@@ -12,6 +12,9 @@ from typing import Any, Final, NoReturn
 
 from rs_plugin.errors import ParameterError
 
+#: Help of --sound, which several commands have.
+SOUND: Final = "exact Gaussian or Laplace noise on a grid of 1/N, N = 255 by default, for images that lie on it"
+
 WIDTH: Final = 80  # of a terminal
 
 

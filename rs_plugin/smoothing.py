@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import torch
@@ -13,12 +13,16 @@ from torch import Tensor, nn
 from rs_plugin.certificates import Certificate, certificate
 from rs_plugin.distributions.base import SmoothingDistribution
 from rs_plugin.distributions.contract import probe
+from rs_plugin.distributions.grid import GridNoise
 from rs_plugin.errors import InputError, ParameterError
 from rs_plugin.estimation import AlphaBudget, check_alpha, exceeds, least_trials, least_trials_anytime
 from rs_plugin.estimation.arguments import MAX_TRIALS, shown
 from rs_plugin.outcomes import Outcome, fixed_outcomes, predicted
 from rs_plugin.streams import Stream, make_generator
 from rs_plugin.voting import Ask, Counts, DrawRange, VoteCounter, block_rows, check_precision, check_scores
+
+#: Steps of ``sound=True``: those of images of 8 bits.
+LEVELS: Final = 255
 
 _PASS_ROWS = 256  # noisy images in one pass of the surrogate
 
@@ -38,6 +42,9 @@ class SmoothedClassifier(nn.Module):
         compiled: whether votes are counted by ``torch.compile`` of the network, which takes some seconds at every call,
             needs a C++ compiler, and may be 1.5 times as fast. Another base classifier too, by its rounding. What else
             the process has compiled is forgotten, and compiled once more when next used.
+        sound: True, or a number of levels, to count votes of Gaussian or Laplace noise in whole numbers: images are
+            multiples of 1/255, or of one over the number, and noise is drawn exactly on that grid, so that certificates
+            do not rest on what floating-point noise leaves out (``docs/soundness.md``).
 
     Raises:
         ParameterError: an argument of a wrong type or range.
@@ -53,6 +60,7 @@ class SmoothedClassifier(nn.Module):
         bank: int = 64,
         precision: str = "float32",
         compiled: bool = False,
+        sound: bool | int = False,
     ) -> None:
         super().__init__()
         if not isinstance(base, nn.Module):
@@ -70,6 +78,8 @@ class SmoothedClassifier(nn.Module):
         if not isinstance(compiled, bool):
             raise ParameterError(f"compiled must be True or False, not {compiled!r}")
         self.compiled = compiled
+        self.levels = {True: LEVELS, False: 0}[sound] if isinstance(sound, bool) else sound
+        self.grid = None if sound is False else GridNoise(noise, self.levels)
         self._bank_noise: dict[tuple[Any, ...], Tensor] = {}
 
     def train(self, mode: bool = True) -> SmoothedClassifier:
@@ -163,7 +173,9 @@ class SmoothedClassifier(nn.Module):
         probe(self.noise, dim, self.device)
         rows = block_rows(dim) if rows is None else rows
         base, precision, compiled = self.base.eval(), self.precision, self.compiled
-        return VoteCounter(base, self.noise, self.num_classes, image_shape, self.device, rows, precision, compiled)
+        return VoteCounter(
+            base, self.noise, self.num_classes, image_shape, self.device, rows, precision, compiled, self.grid
+        )
 
     @property
     def device(self) -> torch.device:
@@ -206,7 +218,7 @@ class SmoothedClassifier(nn.Module):
         return self._over(copy.deepcopy(self.base, memo), self.bank)
 
     def _over(self, base: nn.Module, bank: int) -> SmoothedClassifier:
-        how: dict[str, Any] = {"precision": self.precision, "compiled": self.compiled}
+        how: dict[str, Any] = {"precision": self.precision, "compiled": self.compiled, "sound": self.levels or False}
         return SmoothedClassifier(base, self.noise, self.num_classes, bank=bank, **how)
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from rs_plugin.cli.options import ALPHA, LAST_REQUIRED, add_certificate_options, default_radii
-from rs_plugin.command import natural, no_word_of_cuda, warn, whole
+from rs_plugin.command import SOUND, natural, no_word_of_cuda, warn, whole
 
 if TYPE_CHECKING:
     from rs_plugin.datasets import Dataset
@@ -74,6 +74,7 @@ def add_run_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--compiled", action="store_true", help="votes by torch.compile: needs a C++ compiler, pays on many images"
     )
+    parser.add_argument("--sound", metavar="N", type=whole, nargs="?", const=True, default=False, help=SOUND)
     parser.add_argument("--batch-size", metavar="N", type=whole, help="noisy images in one pass (default: what suits)")
     parser.add_argument("--device", metavar="NAME", help="cpu, cuda, ... (default: the network's own)")
     parser.add_argument(
@@ -138,6 +139,7 @@ def _single(args: argparse.Namespace) -> list[Chosen]:
         args.noise,
         precision=args.precision,
         compiled=args.compiled,
+        sound=args.sound,
         normalisation=args.normalisation,
         manifest=args.manifest,
     )
@@ -162,7 +164,7 @@ def _comparison(args: argparse.Namespace) -> list[Chosen]:
     from rs_plugin.evaluation.suite import RADII, SUITE, smoothed
     from rs_plugin.threats import parse_threat
 
-    for option in ("noise", "normalisation", "manifest", "precision", "compiled"):
+    for option in ("noise", "normalisation", "manifest", "precision", "compiled", "sound"):
         value = getattr(args, option)
         if value not in (None, "float32", False):
             given = f"--{option}" if value is True else f"--{option} {value!r}"

@@ -68,6 +68,11 @@ class Run:
         """Whether ``torch.compile`` of the network gave the votes."""
         return bool(self.config.get("compiled", False))  # older runs do not say it
 
+    @property
+    def sound(self) -> int:
+        """Steps from 0 to 1 of the grid on which votes were counted in whole numbers; 0 if they were not."""
+        return int(self.config.get("sound", 0))
+
     def _judge(self) -> list[Outcome]:
         labels = [row.label for row in self.votes]
         if self.config["stopping"] == "fixed":

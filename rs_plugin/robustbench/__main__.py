@@ -9,7 +9,7 @@ import warnings
 from collections.abc import Sequence
 from typing import Any
 
-from rs_plugin.command import Parser, flags_of, natural, no_word_of_cuda, one_line, real, warn, whole
+from rs_plugin.command import SOUND, Parser, flags_of, natural, no_word_of_cuda, one_line, real, warn, whole
 from rs_plugin.errors import ParameterError, RSPluginError
 from rs_plugin.robustbench.evaluator import benchmark
 
@@ -36,7 +36,7 @@ def _run(words: Sequence[str] | None) -> int:
             noise=args.noise, stopping=args.stopping, n0=args.n0, n=args.n, alpha=args.alpha, seed=args.seed,
             subset=args.subset, store=args.store, info_dir=args.info_dir, radii=args.radii, attack=args.attack,
             attack_n=args.attack_n, bank=args.bank, precision=args.precision, compiled=args.compiled,
-            workers=args.workers,
+            sound=args.sound, executor=args.executor, workers=args.workers,
         )  # fmt: skip
     except (RSPluginError, OSError) as error:
         print(f"{_NAME}: error: {one_line(error, flags_of(parser))}", file=sys.stderr)
@@ -57,6 +57,7 @@ def _model(args: argparse.Namespace) -> Any:
             bank=args.bank,
             precision=args.precision,
             compiled=args.compiled,
+            sound=args.sound,
             normalisation=args.normalisation,
             manifest=args.manifest,
         )
@@ -70,8 +71,9 @@ def _model(args: argparse.Namespace) -> Any:
             if doubt:
                 warn(_NAME, doubt)
         return smoothed(
-            args.model_name, args.noise, bank=args.bank, precision=args.precision, compiled=args.compiled
-        )
+            args.model_name, args.noise, bank=args.bank, precision=args.precision, compiled=args.compiled,
+            sound=args.sound,
+        )  # fmt: skip
     if not args.noise:
         close = difflib.get_close_matches(args.model_name, models.names(), n=1)
         raise ParameterError(
@@ -107,11 +109,13 @@ def _parser() -> argparse.ArgumentParser:
     add("--attack_n", type=whole, default=1000, help="fresh draws that judge what an attack proposes (default: 1000)")
     add("--precision", default="float32", help="of the votes: float32, bfloat16 or float16 (default: float32)")
     add("--compiled", action="store_true", help="votes by torch.compile: needs a C++ compiler, pays on many images")
+    add("--sound", type=whole, nargs="?", const=True, default=False, metavar="N", help=SOUND)
+    add("--executor", metavar="NAME", default="local", help="local, or ray (default: local)")
     add("--bank", type=whole, default=64, help="draws of the surrogate that is attacked (default: 64)")
     add("--n_ex", dest="n_examples", type=whole, help="number of images (default: all)")
     add("--subset", help="every_20th and the like")
     add("--batch_size", type=whole, help="noisy images in one pass of the network")
-    add("--workers", type=whole, help="threads on a CPU (default: torch's number)")
+    add("--workers", type=whole, help="threads on a CPU, or workers of Ray (default: what there is room for)")
     add("--data_dir", help="folder that holds the data set (default: $RS_DATA, else ./data)")
     add("--model_dir", default="./models", help="where RobustBench keeps checkpoints (default: ./models)")
     add("--zoo_threat_model", metavar="NORM", help="RobustBench's list with its model (default: the same; L2 for L1)")

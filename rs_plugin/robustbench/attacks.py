@@ -16,7 +16,7 @@ import numpy as np
 from torch import Tensor
 
 from rs_plugin.datasets import Dataset
-from rs_plugin.errors import InputError, counted
+from rs_plugin.errors import InputError, ParameterError, counted
 from rs_plugin.estimation import check_alpha, clopper_pearson_upper
 from rs_plugin.evaluation import Run
 from rs_plugin.evaluation.fingerprint import model_fingerprint
@@ -125,7 +125,7 @@ def attack_certificates(
         ParameterError: draws, alpha or steps out of range.
         DependencyError: AutoAttack is asked for and not installed.
     """
-    names = _checked(attacks, n, alpha, steps)
+    names = _checked(model, attacks, n, alpha, steps)
     place = {index: row for row, index in enumerate(dataset.indices.tolist())}
     indices = run.records()["index"].tolist()
     if not set(indices) <= place.keys() or dataset.collection != run.config["data_fingerprint"]:
@@ -134,10 +134,10 @@ def attack_certificates(
     if first is not None and model_fingerprint(model, first) != run.config["model"]:
         raise InputError(f"the model is not the one that run {run.key[:12]} is of; pass the one that was evaluated")
     counted_by, given = (
-        f"{noise} in {precision}{', compiled' * compiled}"
-        for noise, precision, compiled in (
-            (run.config["noise"], run.precision, run.compiled),
-            (model.noise, model.precision, model.compiled),
+        f"{noise} in {precision}{', compiled' * compiled}{f', on a grid of 1/{levels}' if levels else ''}"
+        for noise, precision, compiled, levels in (
+            (run.config["noise"], run.precision, run.compiled, run.sound),
+            (model.noise, model.precision, model.compiled, model.levels),
         )
     )
     if given != counted_by:
@@ -250,7 +250,7 @@ def attacked_accuracy(
         ParameterError: draws, alpha, steps, seed or eps out of range.
         DependencyError: AutoAttack is asked for and not installed.
     """
-    names = _checked(attacks, n, alpha, steps)
+    names = _checked(model, attacks, n, alpha, steps)
     threat = parse_threat(threat_model)
     check_seed(seed)
     radius = check_radius("eps", eps)
@@ -274,9 +274,16 @@ def attacked_accuracy(
     return AttackedAccuracy(broken, threat, radius, names, alpha, n, model.bank)
 
 
-def _checked(attacks: Sequence[str], n: int, alpha: float, steps: int) -> tuple[str, ...]:
+def _checked(
+    model: SmoothedClassifier, attacks: Sequence[str], n: int, alpha: float, steps: int
+) -> tuple[str, ...]:
     """Return the names of attacks, after the checks of all that attacks and judging them need."""
     names = check_attacks(attacks)
+    if model.grid is not None:
+        raise ParameterError(
+            f"attacks move images off the grid of 1/{model.levels} on which a sound model counts; attack the model "
+            f"without sound=True"
+        )
     check_draws(1, n)
     check_alpha(alpha)
     check_whole("steps", steps)

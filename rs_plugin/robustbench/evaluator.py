@@ -22,7 +22,7 @@ from rs_plugin.report.tables import percent, short_radius
 from rs_plugin.robustbench.attacks import AttackedAccuracy, attacked_accuracy
 from rs_plugin.robustbench.model_info import DECIMALS, check_info, info_path, write_info
 from rs_plugin.robustbench.proposals import check_attacks
-from rs_plugin.smoothing import SmoothedClassifier, check_draws, check_whole
+from rs_plugin.smoothing import LEVELS, SmoothedClassifier, check_draws, check_whole
 from rs_plugin.threats import check_radius, parse_threat
 
 
@@ -59,6 +59,8 @@ def benchmark(
     bank: int = 64,
     precision: str | None = None,
     compiled: bool | None = None,
+    sound: bool | int | None = None,
+    executor: str = "local",
     progress: Progress | None = None,
 ) -> tuple[float, float]:
     """Certify a model as ``robustbench.benchmark`` attacks one: same arguments, same order, same two numbers.
@@ -90,7 +92,7 @@ def benchmark(
         subset: ``"every_20th"`` and the like.
         method: as for ``certificate``.
         store: path of the vote store, None to keep votes in memory only.
-        workers: threads, as for ``evaluate``.
+        workers: as for ``evaluate``.
         info_dir: the folder of ``to_disk``.
         radii: further radii that are certified at the same ``alpha``, for the curve in the file.
         attack: ``"pgd"``, ``"autoattack"`` or both: what finds an upper bound beside the certified accuracy, as
@@ -99,6 +101,8 @@ def benchmark(
         bank: draws of the surrogate that is attacked, for a plain network; a ``SmoothedClassifier`` has its own.
         precision: of a plain network's votes, as for ``SmoothedClassifier``, which has its own.
         compiled: the same.
+        sound: the same.
+        executor: as for ``evaluate``.
         progress: called with (images done, images in all), of the certificates and then of the attack.
 
     Returns:
@@ -124,7 +128,7 @@ def benchmark(
         info_path("dataset", threat, model_name, info_dir)  # a name that cannot be is refused before any work
     if data_dir is None and source in ("cifar10", "cifar100") and not os.environ.get("RS_DATA"):
         data_dir = "./data"  # as RobustBench has it, which downloads there
-    smoothed = _smoothed(model, noise, source, data_dir, bank, precision, compiled)
+    smoothed = _smoothed(model, noise, source, data_dir, bank, precision, compiled, sound)
     if to_disk and model_name is not None:
         path = info_path(getattr(source, "name", str(source)), threat, model_name, info_dir)
         check_info(path, radius, str(smoothed.noise))
@@ -132,7 +136,7 @@ def benchmark(
     # Radius 0 is listed, so that the clean accuracy gets all draws under anytime stopping too.
     run = evaluate(
         smoothed, source, threat, [0.0, radius, *check_radii(radii)], stopping, n0, n, alpha, seed, n_examples, subset,
-        store, device, method=method, workers=workers, progress=progress, data_dir=data_dir,
+        store, device, method=method, executor=executor, workers=workers, progress=progress, data_dir=data_dir,
         preprocessing=preprocessing, batch_size=batch_size,
     )  # fmt: skip
     clean = run.smoothed_accuracy
@@ -172,6 +176,7 @@ def _smoothed(
     bank: int,
     precision: str | None,
     compiled: bool | None,
+    sound: bool | int | None,
 ) -> SmoothedClassifier:
     if isinstance(model, list | tuple):
         raise ParameterError("benchmark takes one model at a time; call it once for each")
@@ -185,6 +190,7 @@ def _smoothed(
         for name, given, own in (
             ("precision", precision, model.precision),
             ("compiled", compiled, model.compiled),
+            ("sound", LEVELS if sound is True else sound, model.levels or False),
         ):
             if given not in (None, own):
                 raise ParameterError(
@@ -197,7 +203,7 @@ def _smoothed(
     if wanted is None:
         raise ParameterError(f"a plain {type(model).__name__} needs noise=, as in 'gaussian(sigma=0.25)'")
     known = dataset if isinstance(dataset, Dataset) else load_dataset(dataset, None, 1, data_dir=data_dir)
-    how: dict[str, Any] = {"precision": precision or "float32", "compiled": False if compiled is None else compiled}
+    how: dict[str, Any] = {"precision": precision or "float32", "compiled": compiled or False, "sound": sound or False}
     return SmoothedClassifier(model, wanted, known.num_classes, bank=bank, **how)
 
 

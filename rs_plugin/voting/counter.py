@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from rs_plugin.distributions.base import SmoothingDistribution
+from rs_plugin.distributions.grid import GridNoise
 from rs_plugin.errors import ParameterError
 from rs_plugin.streams import CHUNK, chunk_seed
 from rs_plugin.voting.manner import Manner, beside, check_alone, far_from, find_manner
@@ -75,6 +76,7 @@ class VoteCounter:
         rows: noisy images in one pass.
         precision: of the network: ``"float32"``, ``"bfloat16"`` or ``"float16"``. Noise is added in float32.
         compiled: whether ``torch.compile`` makes a faster copy of the network, with its weights as they are then.
+        grid: the noise on a grid, where votes are to be counted in whole numbers.
     """
 
     def __init__(
@@ -87,10 +89,12 @@ class VoteCounter:
         rows: int,
         precision: str = "float32",
         compiled: bool = False,
+        grid: GridNoise | None = None,
     ) -> None:
         self._precision, self._compiled = precision, compiled
         self._network: Any = base
-        self._noise, self._num_classes = noise, num_classes
+        self._num_classes, self._grid = num_classes, grid
+        self._noise: SmoothingDistribution | GridNoise = noise if grid is None else grid
         self._shape, self._device, self._rows = tuple(image_shape), device, rows
         self._dim = int(np.prod(image_shape))
         self._slots = group_slots(rows, self._dim)
@@ -125,7 +129,15 @@ class VoteCounter:
                 f"there is no memory for {self._rows} images in one pass; use a smaller batch_size"
             ) from error
         self._noise.fill(draws, torch.Generator(device=self._device).manual_seed(0))
-        return draws.view(self._rows, *self._shape) + image.to(self._device, torch.float32)
+        return self._shown(draws.view(self._rows, *self._shape) + self._placed(image))
+
+    def _placed(self, image: Tensor) -> Tensor:
+        """Return an image where draws can be added to it, in steps of the grid if there is one."""
+        return (image if self._grid is None else self._grid.steps_of(image)).to(self._device, torch.float32)
+
+    def _shown(self, images: Tensor) -> Tensor:
+        """Return noisy images as the network sees them."""
+        return images if self._grid is None else self._grid.images_of(images)
 
     def _mode(self) -> torch.no_grad | torch.inference_mode:
         """Return the context of all passes: what is compiled cannot have its weights frozen in the faster one."""
@@ -210,9 +222,9 @@ class VoteCounter:
             for start, slot in zip(range(0, wanted, CHUNK), slots, strict=True):
                 if slot.clean:
                     noise[start + slot.used].zero_()
-                image = slot.ask.image.to(self._device, torch.float32)
                 drawn = noise[start : start + CHUNK].view(CHUNK, *self._shape)
-                torch.add(drawn, image, out=images[start : start + CHUNK])
+                torch.add(drawn, self._placed(slot.ask.image), out=images[start : start + CHUNK])
+            self._shown(images[:wanted])
             images[wanted:].zero_()  # votes are not to depend on what was counted before
             classes = torch.cat(
                 [self._classes(images[first : first + self._rows]) for first in range(0, wanted, self._rows)]

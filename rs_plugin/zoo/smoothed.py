@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from rs_plugin.datasets.base import IMAGE_SHAPES, datasets
 from rs_plugin.distributions import parse_noise
@@ -60,6 +60,7 @@ def load_model(
     bank: int = 64,
     precision: str = "float32",
     compiled: bool = False,
+    sound: bool | int = False,
 ) -> SmoothedClassifier:
     """Return a zoo model smoothed with the noise that it was trained under.
 
@@ -70,6 +71,7 @@ def load_model(
         bank: as for ``SmoothedClassifier``.
         precision: the same.
         compiled: the same.
+        sound: the same.
 
     Raises:
         UnknownNameError: no model, or threat model, has that name.
@@ -83,7 +85,7 @@ def load_model(
     noise = parse_noise(card.noise)
     if not noise.worst_shift_rules:  # a rule for one threat model serves the others, each ball lying inside another
         raise UnsupportedThreatError(f"no proven rule certifies {noise} against {threat}")
-    return smoothed(path, bank=bank, precision=precision, compiled=compiled)
+    return smoothed(path, bank=bank, precision=precision, compiled=compiled, sound=sound)
 
 
 def smoothed(
@@ -93,6 +95,7 @@ def smoothed(
     bank: int = 64,
     precision: str = "float32",
     compiled: bool = False,
+    sound: bool | int = False,
     normalisation: str | None = None,
     manifest: str | Path | None = None,
 ) -> SmoothedClassifier:
@@ -105,6 +108,7 @@ def smoothed(
         bank: as for ``SmoothedClassifier``.
         precision: the same.
         compiled: the same.
+        sound: the same.
         normalisation: of a checkpoint, as for ``load_checkpoint``.
         manifest: the same.
 
@@ -114,14 +118,13 @@ def smoothed(
             cannot be read, or no noise for a checkpoint of which it is not known.
         InputError, ModelError: as ``load_checkpoint`` does.
     """
+    how: dict[str, Any] = {"bank": bank, "precision": precision, "compiled": compiled, "sound": sound}
     if Path(name).suffix not in CHECKPOINTS:
         for option, value in (("normalisation", normalisation), ("manifest", manifest)):
             if value is not None:
                 raise ParameterError(f"{option} = {str(value)!r} is for checkpoints; model {str(name)!r} needs none")
         base, card = load_saved(card_path(name))
-        return SmoothedClassifier(
-            base, parse_noise(noise or card.noise), card.num_classes, bank=bank, precision=precision, compiled=compiled
-        )
+        return SmoothedClassifier(base, parse_noise(noise or card.noise), card.num_classes, **how)
     if not Path(name).is_file():
         raise InputError(f"there is no file {str(name)!r}; give the path of a checkpoint")
     entry = find_published(name, manifest)
@@ -130,4 +133,4 @@ def smoothed(
         raise ParameterError(f"the checkpoint {str(name)!r} needs a noise, as in 'gaussian(sigma=0.25)'")
     network = load_checkpoint(name, normalisation, manifest=manifest)
     classes = network.network.fc.out_features
-    return SmoothedClassifier(network, parse_noise(known), classes, bank=bank, precision=precision, compiled=compiled)
+    return SmoothedClassifier(network, parse_noise(known), classes, **how)
