@@ -17,7 +17,14 @@ from typing import Any, NoReturn
 from rs_plugin import __version__
 from rs_plugin.cli import curve, evaluate, fetch, leaderboard, list_, plan, recertify, train
 from rs_plugin.command import Parser, flags_of, one_line, warn
-from rs_plugin.errors import ParameterError, RSPluginError, UncertifiableRadiusWarning, UndecidedRadiusWarning
+from rs_plugin.errors import (
+    ParameterError,
+    RSPluginError,
+    UncertifiableRadiusWarning,
+    UndecidedRadiusWarning,
+    first_line,
+)
+from rs_plugin.files import read_text
 
 _SUBCOMMANDS = (evaluate, plan, curve, train, list_, recertify, fetch, leaderboard)
 
@@ -176,11 +183,11 @@ def _read_toml(path: str) -> dict[str, Any]:
     else:
         import tomli as tomllib
     try:
-        content: dict[str, Any] = tomllib.loads(Path(path).read_text(encoding="utf-8"))
+        content: dict[str, Any] = tomllib.loads(read_text(Path(path)))
     except OSError as error:
         raise ParameterError(f"cannot read the configuration {path!r}: {error.strerror}") from None
-    except ValueError as error:
-        raise ParameterError(f"the configuration {path!r} is not valid TOML: {error}") from None
+    except (ValueError, RecursionError) as error:
+        raise ParameterError(f"the configuration {path!r} is not valid TOML: {first_line(error)}") from None
     return content
 
 

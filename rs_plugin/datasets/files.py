@@ -167,12 +167,13 @@ class ImageFiles:
     def _decoded(self, file: _File, read: Callable[[_File], bytes]) -> Tensor:
         from PIL import Image
 
+        unreadable = (OSError, ValueError, SyntaxError, zipfile.BadZipFile, zlib.error, Image.DecompressionBombError)
         try:
             picture = Image.open(io.BytesIO(read(file)))
             if picture.width * picture.height > _LARGEST_PIXELS:
                 raise ValueError(f"it has {picture.width} by {picture.height} pixels")
             return self._transform(picture.convert("RGB")).to(torch.float32)
-        except (OSError, ValueError, SyntaxError, zipfile.BadZipFile, zlib.error) as error:
+        except unreadable as error:
             reason = first_line(error)
             raise InputError(
                 f"image {file.path!r} of {str(self._path)!r} cannot be read ({reason}); copy the data set again"

@@ -8,16 +8,20 @@ abstains. ``Run.to_tsv`` writes the same columns.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 from scipy import special
 
 from rs_plugin.errors import InputError
 from rs_plugin.estimation import clopper_pearson_lower
+from rs_plugin.files import check_size
 
 if TYPE_CHECKING:
     import pandas as pd
+
+#: Bytes of a log; that of all of ImageNet takes some two million.
+_LARGEST: Final = 1 << 28
 
 COLUMNS = ("idx", "label", "predict", "radius", "correct")
 
@@ -42,6 +46,7 @@ def read_log(path: str | Path, sigma: float, n: int, alpha: float) -> pd.DataFra
     import pandas as pd
 
     try:
+        check_size(Path(path), _LARGEST)
         log = pd.read_csv(path, sep="\t", usecols=list(COLUMNS))
     except (ValueError, OSError) as error:
         raise InputError(

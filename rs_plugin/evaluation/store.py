@@ -21,11 +21,13 @@ import numpy as np
 from torch import Tensor
 
 from rs_plugin.errors import StoreError, UnknownNameError
+from rs_plugin.files import parse_json
 from rs_plugin.voting import Counts
 
 SCHEMA_VERSION: Final = 3
 _APPLICATION_ID: Final = 0x52535047  # "RSPG"
 _LOCK_SECONDS: Final = 10.0
+_LONGEST_VALUE: Final = 1 << 22  # bytes of a value: the counts of a million classes
 
 _SCHEMA: Final = f"""
 CREATE TABLE runs (
@@ -100,6 +102,8 @@ class VoteStore:
                 )
             except ValueError as error:  # NUL and the like
                 raise StoreError(f"{self._name} cannot be the name of a file: {error}; use another path") from error
+        if hasattr(self._connection, "setlimit"):  # from Python 3.11 on
+            self._connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, _LONGEST_VALUE)
         try:
             self._prepare()
         except BaseException:
@@ -166,7 +170,7 @@ class VoteStore:
             try:
                 if _checksum((key, config, created)) != checksum:
                     raise ValueError("its checksum is another one")
-                runs[str(key)] = dict(json.loads(config))
+                runs[str(key)] = dict(parse_json(config))
             except (ValueError, TypeError) as error:
                 raise StoreError(
                     f"the vote store {self._name} holds a damaged run {str(key)[:12]}: {error}; move the file away and "
@@ -285,8 +289,8 @@ class VoteStore:
         try:
             if not unchanged:
                 raise ValueError("its checksum is another one")
-            selection = np.array(json.loads(row[3]), dtype=np.int64)
-            counts = np.array(json.loads(row[4]), dtype=np.int64)
+            selection = np.array(parse_json(row[3]), dtype=np.int64)
+            counts = np.array(parse_json(row[4]), dtype=np.int64)
             index, label, base, seconds = int(row[0]), int(row[1]), int(row[2]), float(row[5])
             classes = int(config["num_classes"])
             sound = selection.shape == counts.shape == (classes,) and selection.min() >= 0 and counts.min() >= 0

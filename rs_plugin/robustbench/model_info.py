@@ -14,7 +14,7 @@ from typing import Any, Final
 from rs_plugin import __version__
 from rs_plugin.errors import InputError
 from rs_plugin.evaluation import Run
-from rs_plugin.files import write_whole
+from rs_plugin.files import parse_json, read_text, write_whole
 from rs_plugin.outcomes import Status
 from rs_plugin.report.tables import percent
 from rs_plugin.robustbench.attacks import AttackedAccuracy
@@ -159,7 +159,7 @@ def read_info(path: str | Path) -> dict[str, Any]:
         InputError: it cannot be read, or is not a JSON object.
     """
     try:
-        content = json.loads(Path(path).read_text(encoding="utf-8"))
+        content = parse_json(read_text(Path(path)))
     except (OSError, ValueError) as error:
         raise InputError(f"cannot read {str(path)!r} ({error}); mend or remove it") from error
     if not isinstance(content, dict):

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 from rs_plugin.errors import ParameterError
+from rs_plugin.files import parse_json
 
 Recipe: TypeAlias = dict[str, "str | int | float"]
 Losses: TypeAlias = dict[str, float]
@@ -84,7 +85,7 @@ class ModelCard:
             ParameterError: the text is not JSON, or its fields are not those of a card.
         """
         try:
-            content = json.loads(text)
+            content = parse_json(text)
         except ValueError as error:
             raise ParameterError(f"the model card {origin} is not valid JSON: {error}") from None
         if not isinstance(content, dict):

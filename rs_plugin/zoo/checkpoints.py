@@ -22,6 +22,7 @@ from torch import Tensor, nn
 
 from rs_plugin.datasets import Dataset
 from rs_plugin.errors import InputError, ModelError, UnknownNameError, first_line
+from rs_plugin.files import LARGEST_WEIGHTS, check_size
 from rs_plugin.networks import CifarResNet, Normalized, WideResNet
 from rs_plugin.zoo.normalisations import NORMALISATIONS, Convention
 from rs_plugin.zoo.published import find_published
@@ -114,8 +115,11 @@ def _agree(first: Convention, second: Convention) -> bool:
 
 def _content(path: Path) -> Any:
     try:
+        check_size(path, LARGEST_WEIGHTS)
         with path.open("rb") as file:
             head = file.read(64).lstrip()
+    except ValueError as error:
+        raise InputError(f"{str(path)!r} is no checkpoint of a network that is known here: {error}") from error
     except OSError as error:
         raise InputError(f"cannot read the checkpoint {str(path)!r} ({error.strerror}); give its path") from error
     if head.startswith(b"<"):

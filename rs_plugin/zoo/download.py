@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from rs_plugin.errors import ChecksumError, InputError, ParameterError
+from rs_plugin.files import parse_json, read_text
 
 #: Called with the bytes that are there and the bytes in all, None where the server does not say.
 Progress = Callable[[int, int | None], None]
@@ -116,7 +117,7 @@ def _receive(
 def _state(part: Path, label: Path, address: str) -> tuple[int, str | None]:
     """Return how many bytes are there, and what tells the server's file from a later one."""
     try:
-        content = json.loads(label.read_text(encoding="utf-8"))
+        content = parse_json(read_text(label))
         return (part.stat().st_size, content["validator"]) if content["address"] == address else (0, None)
     except (OSError, ValueError, KeyError, TypeError):
         return 0, None

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from rs_plugin.errors import ChecksumError, ModelError, ParameterError
-from rs_plugin.files import write_whole
+from rs_plugin.files import LARGEST_WEIGHTS, check_size, read_text, write_whole
 from rs_plugin.networks import build_network
 from rs_plugin.zoo.card import ModelCard
 
@@ -53,8 +53,8 @@ def load_card(path: str | Path) -> ModelCard:
         ParameterError: there is no file, or it is not a model card.
     """
     try:
-        text = Path(path).read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
+        text = read_text(Path(path))
+    except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error
         raise ParameterError(f"cannot read the model card {path} ({reason}); give the path of a card") from None
     return ModelCard.from_json(text, str(path))
@@ -71,8 +71,9 @@ def load_saved(path: str | Path) -> tuple[nn.Module, ModelCard]:
     card = load_card(path)
     weights = Path(path).with_suffix(".safetensors")
     try:
+        check_size(weights, LARGEST_WEIGHTS)
         content = weights.read_bytes()
-    except OSError as error:
+    except (OSError, ValueError) as error:
         raise ParameterError(f"cannot read the weights of {card.name!r}: {error}; they lie beside the card") from None
     _check_sum(content, card, f"the file {weights.name}", "reinstall, or train it again by the card's command")
     with torch.random.fork_rng(devices=[]):  # initialisation draws from the global generator, in vain here

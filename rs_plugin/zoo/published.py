@@ -7,12 +7,12 @@ sums of those files are not known to it, so that an entry of one's own, with a s
 from __future__ import annotations
 
 import dataclasses
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
 from rs_plugin.errors import ChecksumError, ParameterError, UnknownNameError
+from rs_plugin.files import parse_json, read_text
 from rs_plugin.registry import known_names
 from rs_plugin.zoo.card import check_name
 from rs_plugin.zoo.download import Progress, download, sha256_of
@@ -105,7 +105,7 @@ def find_published(path: str | Path, manifest: str | Path | None = None) -> Publ
 def _read(path: Path) -> list[PublishedFile]:
     remedy = f"it must be a JSON object with {', '.join(f'{key!r}: {value!r}' for key, value in _FORMAT.items())}"
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = parse_json(read_text(path))
     except (OSError, ValueError) as error:
         raise ParameterError(f"cannot read the manifest {str(path)!r} ({error}); {remedy}") from error
     is_manifest = isinstance(content, dict) and all(content.get(key) == value for key, value in _FORMAT.items())
