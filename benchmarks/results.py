@@ -1,4 +1,6 @@
-"""Run every benchmark and write ``benchmarks/RESULTS.md``: ``python benchmarks/results.py``, ten minutes.
+"""Run every benchmark and write ``benchmarks/RESULTS.md``: ``python benchmarks/results.py``, a quarter of an hour.
+
+``--only cluster plans`` measures these sections alone and leaves the others as they are.
 
 With ``RS_DATA`` the first time takes a quarter of an hour more, for votes that are kept in ``benchmarks/.cache``.
 
@@ -8,6 +10,7 @@ with, and processor seconds on one core otherwise.
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import platform
@@ -15,6 +18,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -76,6 +80,26 @@ MODELS_TEXT = """\
 percent, with 95 % intervals over images; anytime, n = 100 000, alpha = 0.001, bfloat16, compiled. For comparison, the
 ResNet-110 of Cohen et al. at sigma 0.25 reaches 60 at L2 0.25 and 43 at 0.5, on the original images."""
 
+CLUSTER_TEXT = """\
+`python benchmarks/cluster.py`: draws a second of `evaluate` with workers of Ray on this machine, over those of one
+thread, from the first image on (ResNet-20, CIFAR's size, 24 images, n = 2 000). Starting Ray takes some seconds more. *a
+worker*: the ratio over the number of workers; two workers and the caller share two cores. *simulated*: what the
+simulation below says."""
+
+CLUSTER_LARGE_TEXT = """\
+Simulated, not measured: the caller as one thread with these costs, workers of 3 000 draws a second, ImageNet's images,
+n = 100 000, images sent through a card of 10 Gbit/s. *workers count*: the share of the workers' time that is not spent
+waiting."""
+
+PLANS_TEXT = """\
+`python benchmarks/plans.py`: anytime runs on the 360 digits, n = 50 000, two models and twelve seeds each, over what
+their plans expected; *width* is the upper end of a plan's range over its lower end, *worst* the worst case over the
+truth."""
+
+SOUNDNESS_TEXT = """\
+`python benchmarks/soundness.py`: time of `sound=True` over that without it, on one thread: draws of a (256, 3072)
+block, and whole evaluations."""
+
 NOTES = """\
 ## What was tried
 
@@ -98,10 +122,22 @@ certified accuracy in percent at n = 100 000 and anytime."""
 
 def main() -> int:
     """Run the benchmarks one after the other and write the results."""
-    measured = (_comparison(), _networks(), _draws(), _models(), NOTES, _throughput(), _sampling(), _certificates())
-    sections = [_machine(), *measured]
-    text = "# Measured\n\nWritten by `python benchmarks/results.py`.\n\n" + "\n\n".join(sections) + "\n"
-    (HERE / "RESULTS.md").write_text(text, encoding="utf-8")
+    parser = argparse.ArgumentParser(description="Measure, and write benchmarks/RESULTS.md.")
+    parser.add_argument("--only", nargs="+", choices=MEASURED, metavar="SECTION", help=", ".join(MEASURED))
+    chosen = parser.parse_args().only
+    path = HERE / "RESULTS.md"
+    if chosen:
+        head, *sections = path.read_text(encoding="utf-8").rstrip("\n").split("\n\n## ")
+        for name in chosen:
+            section = MEASURED[name]().removeprefix("## ")
+            title = section.split("\n", 1)[0]
+            place = next((i for i, old in enumerate(sections) if old.split("\n", 1)[0] == title), len(sections))
+            sections[place : place + 1] = [section]
+        text = "\n\n## ".join([head, *sections]) + "\n"
+    else:
+        measured = [measure() for measure in MEASURED.values()]
+        text = "\n\n".join(["# Measured", "Written by `python benchmarks/results.py`.", _machine(), *measured]) + "\n"
+    path.write_text(text, encoding="utf-8")
     print(text)
     return 0
 
@@ -224,6 +260,43 @@ def _certificates() -> str:
     )  # fmt: skip
 
 
+def _cluster() -> str:
+    result = _run("cluster.py")
+    measured = [
+        [workers, f"{row['ratio']:.2f}", f"{row['of_the_workers']:.2f}", f"{result['checks'][workers]['ratio']:.2f}"]
+        for workers, row in result["efficiency"].items()
+    ]
+    cost = result["costs"]
+    large = [
+        [name, f"{row['workers_count']:.0%}", f"{row['caller_busy']:.0%}"] for name, row in result["large"].items()
+    ]
+    costs = (
+        f"The caller's processor time: {1e3 * cost['unit']:.2f} ms a unit, {1e6 * cost['slot']:.1f} µs for 64 draws, "
+        f"{1e3 * cost['image']:.2f} ms an image; `ray.wait` takes {1e3 * cost['wait_2']:.2f} ms over 2 units and "
+        f"{1e3 * cost['wait_2000']:.1f} ms over 2 000."
+    )
+    return _section(
+        "A cluster", CLUSTER_TEXT, _table(["workers", "to one thread", "a worker", "simulated"], measured), costs,
+        CLUSTER_LARGE_TEXT, _table(["cluster", "workers count", "caller is busy"], large),
+    )  # fmt: skip
+
+
+def _plans() -> str:
+    result = _run("plans.py")
+    rows = [[name, *(f"{value:.2f}" for value in result[name])] for name in ("passes", "seconds", "width", "worst")]
+    within = f"{result['within']} of {result['plans']} runs took as many passes as their plan's range says."
+    return _section("Plans", PLANS_TEXT, within, _table(["what", "least", "median", "most"], rows))
+
+
+def _soundness() -> str:
+    result = _run("soundness.py")
+    rows = [
+        [f"{what}: `{name}`" if what == "draws" else f"{what}: {name}", *(f"{value:.2f}" for value in row)]
+        for what in ("draws", "counting") for name, row in result[what].items()
+    ]  # fmt: skip
+    return _section("Sound counting", SOUNDNESS_TEXT, _table(["what", "ratio", "least", "most"], rows))
+
+
 def _section(title: str, *parts: str) -> str:
     return "\n\n".join((f"## {title}", *parts))
 
@@ -231,6 +304,14 @@ def _section(title: str, *parts: str) -> str:
 def _table(header: list[str], rows: list[list[str]]) -> str:
     lines = [header, ["---"] * len(header), *rows]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+#: The sections in their order, by name.
+MEASURED: dict[str, Callable[[], str]] = {
+    "comparison": _comparison, "networks": _networks, "draws": _draws, "models": _models, "notes": lambda: NOTES,
+    "throughput": _throughput, "sampling": _sampling, "certificates": _certificates, "cluster": _cluster,
+    "plans": _plans, "soundness": _soundness,
+}  # fmt: skip
 
 
 if __name__ == "__main__":
