@@ -1,4 +1,4 @@
-"""How often certificates are wrong: ``python benchmarks/coverage_study.py`` writes ``docs/coverage.md``, in some minutes.
+"""How often certificates are wrong: ``python benchmarks/coverage_study.py`` writes ``docs/coverage.md``; half an hour.
 
 Every problem has a classifier whose probability is known in closed form: class A is a half-space, a ball of some norm,
 or a disc under the mixed norm's noise, and its size is such that A has the probability ``p`` that is wanted. Draws are
@@ -281,8 +281,8 @@ def page(rates: list[Rate], seed: int) -> str:
     """Return the table as Markdown."""
     text = (__doc__ or "").split("\n\n", 1)[1].strip().replace("``", "`")
     lines = [
-        "# How often certificates are wrong", "", f"Written by `python benchmarks/coverage_study.py`, seed {seed}.", "", text,
-        "", "*false*: radii above the true radius, where that is known and every image has its own radius.", "",
+        "# How often certificates are wrong", "", f"Written by `python benchmarks/coverage_study.py`, seed {seed}.", "",
+        text, "", "*false*: radii above the true radius, where that is known and every image has its own radius.", "",
         "| class A | noise | norm | method | stopping | bounds | p | problems | mistakes | rate | false | chance |",
         "| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |",
     ]  # fmt: skip

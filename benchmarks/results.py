@@ -82,8 +82,8 @@ ResNet-110 of Cohen et al. at sigma 0.25 reaches 60 at L2 0.25 and 43 at 0.5, on
 
 CLUSTER_TEXT = """\
 `python benchmarks/cluster.py`: draws a second of `evaluate` with workers of Ray on this machine, over those of one
-thread, from the first image on (ResNet-20, CIFAR's size, 24 images, n = 2 000). Starting Ray takes some seconds more. *a
-worker*: the ratio over the number of workers; two workers and the caller share two cores. *simulated*: what the
+thread, from the first image on (ResNet-20, CIFAR's size, 24 images, n = 2 000). Starting Ray takes some seconds more.
+*a worker*: the ratio over the number of workers; two workers and the caller share two cores. *simulated*: what the
 simulation below says."""
 
 CLUSTER_LARGE_TEXT = """\

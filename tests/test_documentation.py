@@ -69,7 +69,7 @@ def test_commands_of_the_readme_run(
     """All that need no download; the bundled comparison has tests of its own."""
     monkeypatch.chdir(tmp_path)
     found = [words for words in commands(PAGES[0]) if "--data-dir" not in words and words[1:] != ["evaluate"]]
-    assert len(found) == 4
+    assert len(found) == 5
     for words in found:
         assert main(words[1:]) == 0, capsys.readouterr().err
 

@@ -420,6 +420,12 @@ def test_code_of_torchs_that_was_replaced_waits(name: str, how: str, monkeypatch
     assert not threads_may_share(network)
 
 
+def test_another_print_is_nobodys_concern(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Progress bars and the like replace it for the whole process."""
+    monkeypatch.setattr("builtins.print", lambda *_, **__: None)
+    assert threads_may_share(nn.Sequential(nn.Flatten(), nn.Linear(4, 3)).eval())
+
+
 @pytest.mark.parametrize("method", ["_forward_impl", "_make_layer"])
 def test_code_of_torchvisions_that_was_replaced_waits(method: str, monkeypatch: pytest.MonkeyPatch) -> None:
     network = vision("resnet18").eval()

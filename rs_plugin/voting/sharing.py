@@ -105,7 +105,7 @@ def _is_known(kind: type) -> bool:
 
 def _as_made(kinds: Iterable[type]) -> bool:
     """Return whether nobody has replaced a method of the classes, or a function that their modules or torch name."""
-    known = {base for kind in (nn.Module, *kinds) for base in kind.__mro__}
+    known = {base for kind in (nn.Module, *kinds) for base in kind.__mro__} - {object}
     modules = {sys.modules[kind.__module__] for kind in known}
     named = [vars(part) for part in (*known, *modules, torch, nn.functional, Tensor)]
     values = {id(value): value for names in named for value in names.values()}
