@@ -29,6 +29,7 @@ import torch
 import rs_plugin as rs
 from rs_plugin.datasets import Dataset
 from rs_plugin.evaluation.executors import on_ray, units
+from rs_plugin.networks import build_network
 from rs_plugin.streams import CHUNK
 from rs_plugin.voting import Answer, group_slots
 
@@ -56,7 +57,7 @@ def data(images: int, shape: tuple[int, ...] = SHAPE) -> Dataset:
 def model() -> rs.SmoothedClassifier:
     """Return a ResNet-20 with weights as they are made."""
     torch.manual_seed(0)
-    return rs.SmoothedClassifier(rs.networks.build_network("cifar_resnet20", 10), rs.Gaussian(0.25), 10)
+    return rs.SmoothedClassifier(build_network("cifar_resnet20", 10), rs.Gaussian(0.25), 10)
 
 
 def timed(images: int, n: int, **how: Any) -> dict[str, float]:

@@ -14,6 +14,7 @@ import torch
 import rs_plugin as rs
 from rs_plugin.datasets import Dataset
 from rs_plugin.distributions.grid import GridNoise
+from rs_plugin.networks import build_network
 
 ROUNDS = 5
 
@@ -64,7 +65,7 @@ def report() -> dict[str, Any]:
             lambda grid=grid: [grid.fill(out, generator) for _ in range(20)],  # type: ignore[misc]
         )
     torch.manual_seed(0)
-    resnet = rs.networks.build_network("cifar_resnet20", 10)
+    resnet = build_network("cifar_resnet20", 10)
     small = rs.load_base("digits_gaussian_0.25")
     gaussian = rs.Gaussian(0.25)
     return {
