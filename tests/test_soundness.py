@@ -90,7 +90,7 @@ class Shifted(nn.Module):
 
 @pytest.mark.parametrize(("noise", "law"), [
     (rs.Gaussian(0.1), stats.norm(scale=0.1)), (rs.Laplace(0.1), stats.laplace(scale=0.1))
-], ids=str)  # fmt: skip
+], ids=["gaussian", "laplace"])  # fmt: skip
 @pytest.mark.parametrize("k", [100, 128, 200])
 def test_votes_have_the_probability_of_the_rounded_noise(noise: Any, law: Any, k: int) -> None:
     """``P(k + j >= 128)`` is ``P(z > (127.5 - k) / 255)``; five standard errors."""

@@ -43,6 +43,7 @@ class Actor:
         self.cluster, self.made = cluster, made
         self.calls: deque[tuple[str, tuple[Any, ...], Ref]] = deque()
         self.dead = self.hung = False
+        self.wakes = float("inf")
 
     def __getattr__(self, name: str) -> Any:
         return SimpleNamespace(remote=lambda *given: self._call(name, given))
@@ -76,16 +77,17 @@ class FakeRay:
         seed: of what happens next.
         deaths: how many actors die, before they answer a call.
         hangs: how many actors hang for good.
+        naps: how many hang for a minute, and then answer.
         early: whether actors may die before they have joined.
         cpus: room for as many actors.
     """
 
     def __init__(
-        self, seed: int = 0, deaths: int = 0, hangs: int = 0, early: bool = False, cpus: int = 3,
+        self, seed: int = 0, deaths: int = 0, hangs: int = 0, naps: int = 0, early: bool = False, cpus: int = 3,
         when: Callable[[str], bool] | None = None,
     ) -> None:  # fmt: skip
         self.generator = np.random.default_rng(seed)
-        self.deaths, self.hangs, self.early, self.cpus = deaths, hangs, early, cpus
+        self.deaths, self.hangs, self.naps, self.early, self.cpus = deaths, hangs, naps, early, cpus
         self.when = when or (lambda name: self.generator.random() < 0.3)
         self.actors: list[Actor] = []
         self.log: list[str] = []
@@ -141,6 +143,9 @@ class FakeRay:
         return pickle.loads(pickle.dumps(ref.value))
 
     def _happen(self) -> None:
+        for actor in self.actors:
+            if actor.wakes <= self.seconds:
+                actor.hung, actor.wakes = False, float("inf")
         at_work = [actor for actor in self.actors if actor.calls and not actor.hung]
         if not at_work:
             return
@@ -153,5 +158,8 @@ class FakeRay:
         elif self.hangs and joined and self.when(name):
             self.hangs -= 1
             actor.hung = True
+        elif self.naps and joined and self.when(name):
+            self.naps -= 1
+            actor.hung, actor.wakes = True, self.seconds + 60.0
         else:
             actor.step()

@@ -71,6 +71,24 @@ def test_votes_are_those_of_one_thread(asked: str, seed: int, fake: Any) -> None
 
 
 @pytest.mark.parametrize("asked", ASKED)
+def test_an_answer_that_comes_twice_counts_once(asked: str, fake: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Workers that sleep for a minute wake while others do what they had, and then answer too."""
+    plain, twice = on_ray._Round._taken, []
+
+    def taken(self: Any, ref: Any) -> Any:
+        twice.append(self._out[ref][1].done)
+        return plain(self, ref)
+
+    monkeypatch.setattr(on_ray._Round, "_taken", taken)
+    monkeypatch.setattr(on_ray, "_POLL_SECONDS", 15.0)  # so that sleepers wake before the end
+    expected = votes_of(run(workers=1, **ASKED[asked]))
+    for seed in range(5):
+        fake(seed=seed, naps=3)
+        assert votes_of(run(executor="ray", **ASKED[asked])) == expected
+    assert any(twice), "else the test would see nothing"
+
+
+@pytest.mark.parametrize("asked", ASKED)
 @pytest.mark.parametrize("seed", range(3))
 def test_passes_of_one_image_are_cut_alike(asked: str, seed: int, fake: Any) -> None:
     model = SmoothedClassifier(Placed(), Gaussian(0.25), 3)
