@@ -77,7 +77,7 @@ class FakeRay:
         seed: of what happens next.
         deaths: how many actors die, before they answer a call.
         hangs: how many actors hang for good.
-        naps: how many hang for a minute, and then answer.
+        naps: how many hang for a quarter of a minute, and then answer.
         early: whether actors may die before they have joined.
         cpus: room for as many actors.
     """
@@ -160,6 +160,6 @@ class FakeRay:
             actor.hung = True
         elif self.naps and joined and self.when(name):
             self.naps -= 1
-            actor.hung, actor.wakes = True, self.seconds + 60.0
+            actor.hung, actor.wakes = True, self.seconds + 16.0
         else:
             actor.step()

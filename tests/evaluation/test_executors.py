@@ -72,7 +72,7 @@ def test_votes_are_those_of_one_thread(asked: str, seed: int, fake: Any) -> None
 
 @pytest.mark.parametrize("asked", ASKED)
 def test_an_answer_that_comes_twice_counts_once(asked: str, fake: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Workers that sleep for a minute wake while others do what they had, and then answer too."""
+    """Workers that sleep for a while wake when others do what they had, and then answer too."""
     plain, twice = on_ray._Round._taken, []
 
     def taken(self: Any, ref: Any) -> Any:
@@ -80,10 +80,10 @@ def test_an_answer_that_comes_twice_counts_once(asked: str, fake: Any, monkeypat
         return plain(self, ref)
 
     monkeypatch.setattr(on_ray._Round, "_taken", taken)
-    monkeypatch.setattr(on_ray, "_POLL_SECONDS", 15.0)  # so that sleepers wake before the end
+    monkeypatch.setattr(on_ray, "_POLL_SECONDS", 4.0)
     expected = votes_of(run(workers=1, **ASKED[asked]))
-    for seed in range(5):
-        fake(seed=seed, naps=3)
+    for seed in range(8):
+        fake(seed=seed, naps=6)
         assert votes_of(run(executor="ray", **ASKED[asked])) == expected
     assert any(twice), "else the test would see nothing"
 
