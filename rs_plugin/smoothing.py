@@ -79,7 +79,8 @@ class SmoothedClassifier(nn.Module):
             raise ParameterError(f"compiled must be True or False, not {compiled!r}")
         self.compiled = compiled
         self.levels = {True: LEVELS, False: 0}[sound] if isinstance(sound, bool) else sound
-        self.grid = None if sound is False else GridNoise(noise, self.levels)
+        if sound is not False:
+            GridNoise(noise, self.levels)  # refuses what has no exact draws
         self._bank_noise: dict[tuple[Any, ...], Tensor] = {}
 
     def train(self, mode: bool = True) -> SmoothedClassifier:
@@ -176,6 +177,11 @@ class SmoothedClassifier(nn.Module):
         return VoteCounter(
             base, self.noise, self.num_classes, image_shape, self.device, rows, precision, compiled, self.grid
         )
+
+    @property
+    def grid(self) -> GridNoise | None:
+        """The noise as it is drawn on the grid of a sound model, None for another."""
+        return GridNoise(self.noise, self.levels) if self.levels else None
 
     @property
     def device(self) -> torch.device:

@@ -160,6 +160,16 @@ def test_noise_that_has_no_exact_draws_is_refused() -> None:
         SmoothedClassifier(Rows(3), rs.MixedNorm(k=1, sigma=0.5), 3, sound=True)
 
 
+def test_another_noise_is_drawn_as_it_is_certified() -> None:
+    model = SmoothedClassifier(Shifted(0.5), rs.Gaussian(0.05), 2, sound=True)
+    model.noise = rs.Gaussian(0.5)
+    honest = SmoothedClassifier(Shifted(0.5), rs.Gaussian(0.5), 2, sound=True)
+    assert counts(model, 100 / 255).tolist() == counts(honest, 100 / 255).tolist()
+    model.noise = rs.MixedNorm(k=0.5, sigma=0.5)
+    with pytest.raises(ParameterError, match="Gaussian and Laplace"):
+        model.certify(images(A), "L2", n=200)
+
+
 def test_copies_are_as_sound() -> None:
     import copy
 

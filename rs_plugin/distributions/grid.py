@@ -34,8 +34,7 @@ MOST_LEVELS: Final = 1 << 16
 
 _BITS: Final = 62
 _TABLE_BITS: Final = 16
-_MOST_CELLS: Final = 1 << 18
-_WHOLE: Final = 1 << 24  # up to here float32 holds every whole number
+_MOST_CELLS: Final = 1 << 18  # float32 holds every whole number up to 2^24
 
 
 class GridNoise:
@@ -97,7 +96,7 @@ class GridNoise:
         off = steps / self.levels != images  # a quotient of whole numbers is rounded once
         if bool(off.any()):
             fit = next((n for n in (255, 16, 4080, 65535) if _on_grid(images, n)), None)
-            remedy = f"sound={fit} would do" if fit else "round them first, for the classifier and whoever attacks it"
+            remedy = f"sound={fit} would do" if fit else "certify the images that rounding makes of them"
             raise InputError(
                 f"sound counting on a grid needs images of multiples of 1/{self.levels}; {float(images[off][0])!r} is "
                 f"none; {remedy}"
@@ -106,7 +105,8 @@ class GridNoise:
 
     def images_of(self, steps: Tensor) -> Tensor:
         """Turn whole numbers of steps into the values that a network sees, in place and each by itself."""
-        return steps.div_(float(self.levels))
+        # By a tensor of its device: GPUs multiply by the rounded inverse of a plain number.
+        return steps.div_(torch.tensor(float(self.levels), device=steps.device))
 
     def _on(self, device: torch.device) -> tuple[Tensor, Tensor]:
         if device not in self._moved:
@@ -130,24 +130,24 @@ class _Law:
     def __eq__(self, other: object) -> bool:
         return isinstance(other, _Law) and vars(self) == vars(other)
 
-    def tail(self, j: int) -> Any:
-        """Return ``P(z > (j + 1/2) h)``, to mpmath's precision, for ``j`` of 0 or more."""
-        x = mpmath.mpf(2 * j + 1) / (2 * self.levels * mpmath.mpf(self.scale))
-        return mpmath.erfc(x / mpmath.sqrt(2)) / 2 if issubclass(self.family, Gaussian) else mpmath.exp(-x) / 2
+    def tail(self, j: int, mp: Any) -> Any:
+        """Return ``P(z > (j + 1/2) h)``, to the precision of mpmath's context ``mp``, for ``j`` of 0 or more."""
+        x = mp.mpf(2 * j + 1) / (2 * self.levels * mp.mpf(self.scale))
+        return mp.erfc(x / mp.sqrt(2)) / 2 if issubclass(self.family, Gaussian) else mp.exp(-x) / 2
 
-    def below(self, j: int) -> Any:
+    def below(self, j: int, mp: Any) -> Any:
         """Return ``P(z <= (j + 1/2) h)``."""
-        return 1 - self.tail(j) if j >= 0 else self.tail(-j - 1)
+        return 1 - self.tail(j, mp) if j >= 0 else self.tail(-j - 1, mp)
 
-    def cell(self, u: Any) -> int:
+    def cell(self, u: Any, mp: Any) -> int:
         """Return the ``j`` with ``F((j - 1/2) h) <= u < F((j + 1/2) h)``, for ``u`` in (0, 1)."""
         two = 2 * min(u, 1 - u)
-        x = mpmath.sqrt(2) * mpmath.erfinv(1 - two) if issubclass(self.family, Gaussian) else -mpmath.log(two)
+        x = mp.sqrt(2) * mp.erfinv(1 - two) if issubclass(self.family, Gaussian) else -mp.log(two)
         signed = x if u > 0.5 else -x
-        j = int(mpmath.floor(signed * self.scale * self.levels + mpmath.mpf(0.5)))
-        while self.below(j) <= u:
+        j = int(mp.floor(signed * mp.mpf(self.scale) * self.levels + mp.mpf(0.5)))
+        while self.below(j, mp) <= u:
             j += 1
-        while self.below(j - 1) > u:
+        while self.below(j - 1, mp) > u:
             j -= 1
         return j
 
@@ -157,11 +157,18 @@ class _Law:
             more = torch.empty(1, dtype=torch.int64, device=generator.device)
             start = (start << _BITS) | int(more.random_(0, 1 << _BITS, generator=generator))
             bits += _BITS
-            with mpmath.workprec(bits + 64):
-                if 0 < start < (1 << bits) - 1:
-                    least, most = (self.cell(mpmath.ldexp(mpmath.mpf(end), -bits)) for end in (start, start + 1))
-                    if least == most:
-                        return least
+            mp = _context(bits + 64)
+            if 0 < start < (1 << bits) - 1:
+                least, most = (self.cell(mp.ldexp(mp.mpf(end), -bits), mp) for end in (start, start + 1))
+                if least == most:
+                    return least
+
+
+def _context(bits: int) -> Any:
+    """Return a context of mpmath with so many bits; the package's own is everybody's, other threads' too."""
+    context = mpmath.MPContext()
+    context.prec = bits
+    return context
 
 
 @functools.lru_cache(maxsize=16)
@@ -173,15 +180,13 @@ def _tables(law: _Law, bits: int) -> tuple[Tensor, int, Tensor]:
         the first of these ``j``, and for the first 16 bits of a draw its cell, NaN where they do not tell it.
     """
     tails: list[int] = []
-    with mpmath.workprec(4 * _BITS):
-        while not tails or tails[-1]:
-            tails.append(int(mpmath.floor(mpmath.ldexp(law.tail(len(tails)), bits))))
-            if len(tails) > _MOST_CELLS:
-                raise ParameterError(
-                    f"a scale of {law.scale:g} has more than {_MOST_CELLS} steps of 1/{law.levels}; choose fewer levels"
-                )
-    if len(tails) >= _WHOLE - law.levels:
-        raise ParameterError(f"a scale of {law.scale:g} has too many steps of 1/{law.levels}; choose fewer levels")
+    mp = _context(4 * _BITS)
+    while not tails or tails[-1]:
+        tails.append(int(mp.floor(mp.ldexp(law.tail(len(tails), mp), bits))))
+        if len(tails) > _MOST_CELLS:
+            raise ParameterError(
+                f"a scale of {law.scale:g} has more than {_MOST_CELLS} steps of 1/{law.levels}; choose fewer levels"
+            )
     ones = (1 << bits) - 1
     floors = torch.tensor([*reversed(tails), *(ones - tail for tail in tails)], dtype=torch.int64)
     first = -len(tails)

@@ -135,7 +135,8 @@ def plan(
         seed: of the draws, and of the choice of images and the simulation.
         n_examples: as for ``evaluate``.
         subset: as for ``evaluate``.
-        store: images that are there already are not counted again; it is only read.
+        store: images that are there already are not counted again. Nothing is written to it, but that one of an
+            earlier version of this package is brought up to date.
         device: as for ``evaluate``.
         method: as for ``evaluate``.
         executor: as for ``evaluate``.
@@ -261,7 +262,7 @@ def _rows(draws: Any) -> Any:
 
 def _stored(path: str | Path | None, key: str) -> set[int]:
     """Return the images of a run that are in a store, if there is one."""
-    if path is None or not Path(path).exists():
+    if path is None or not Path(path).exists() or not Path(path).stat().st_size:
         return set()
     with VoteStore(path) as store:
         return set(store.votes(key))

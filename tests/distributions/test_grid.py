@@ -8,6 +8,7 @@ import pytest
 import torch
 from scipy import stats
 
+import rs_plugin.distributions.grid as module
 from rs_plugin.distributions import Gaussian, L2Exponential, Laplace, MixedNorm
 from rs_plugin.distributions.grid import MOST_LEVELS, GridNoise
 from rs_plugin.errors import InputError, ParameterError
@@ -52,7 +53,7 @@ def test_every_outcome_of_the_first_bits_lies_in_its_cell(noise, levels, bits, m
             assert end(j - 1) <= int(inside.min())
             assert int(inside.max()) + 1 <= end(j)
         for u in opened:
-            j = GridNoise(noise, levels)._law.cell((mpmath.mpf(u) + mpmath.mpf(0.5)) / 2**bits)
+            j = GridNoise(noise, levels)._law.cell((mpmath.mpf(u) + mpmath.mpf(0.5)) / 2**bits, mpmath)
             assert any(u < end(k) < u + 1 for k in (j - 1, j)), "an end of a cell lies within"
         assert len(opened) == int((~told).sum())
 
@@ -137,7 +138,7 @@ def test_a_grid_that_would_do_is_named():
         GridNoise(Gaussian(0.25)).steps_of(torch.tensor([0.0, 0.25, 1.0]))
     with pytest.raises(InputError, match="sound=4080 would do"):
         GridNoise(Gaussian(0.25)).steps_of(torch.tensor([1 / 16, 1 / 255]))
-    with pytest.raises(InputError, match="round them first"):
+    with pytest.raises(InputError, match="certify the images that rounding makes of them"):
         GridNoise(Gaussian(0.25)).steps_of(torch.tensor([0.123456]))
 
 
@@ -160,8 +161,13 @@ def test_noise_of_too_many_steps_is_refused(noise):
 
 
 def test_sums_are_whole_and_exact():
-    """The widest noise that is allowed stays below what float32 holds exactly."""
-    grid = GridNoise(Laplace(20.0), 255)
-    assert -grid._first + 255 + 100 < 2**24
-    with pytest.raises(ParameterError):
-        GridNoise(Laplace(20.0), MOST_LEVELS)
+    """The widest noise that is allowed stays far below what float32 holds exactly; further bits reach 62 b more."""
+    assert module._MOST_CELLS + 62 * 2**16 + MOST_LEVELS < 2**24
+
+
+def test_the_tables_do_not_depend_on_mpmaths_precision_elsewhere():
+    law = module._Law(Gaussian, 0.37, 255)
+    expected = module._tables(law, 62)[0]
+    module._tables.cache_clear()
+    with mpmath.workprec(10):
+        assert torch.equal(module._tables(law, 62)[0], expected)

@@ -14,13 +14,14 @@ from torch import Tensor
 from rs_plugin.distributions import Gaussian
 from rs_plugin.errors import DependencyError, ModelError, UnknownNameError, WorkerError
 from rs_plugin.evaluation import evaluate
-from rs_plugin.evaluation.executors import on_ray, units
+from rs_plugin.evaluation.executors import Counting, on_ray, open_executor, units
 from rs_plugin.evaluation.executors.units import UnitSize
 from rs_plugin.evaluation.results import Run
 from rs_plugin.smoothing import SmoothedClassifier
-from rs_plugin.streams import CHUNK
+from rs_plugin.streams import CHUNK, Stream
+from rs_plugin.voting import Ask, DrawRange
 from tests.evaluation.fake_ray import FakeRay
-from tests.evaluation.toys import Rows, toy_data, toy_model
+from tests.evaluation.toys import SHAPE, Rows, toy_data, toy_model
 
 ASKED: dict[str, dict[str, Any]] = {
     "fixed": {"stopping": "fixed", "n": 1500},
@@ -95,6 +96,32 @@ def test_passes_of_one_image_are_cut_alike(asked: str, seed: int, fake: Any) -> 
     fake(seed=seed, deaths=seed)
     found = run(model, executor="ray", **ASKED[asked])
     assert votes_of(found) == votes_of(run(model, workers=1, **ASKED[asked]))
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_all_workers_but_one_may_fall_silent(seed: int, fake: Any) -> None:
+    fake(seed=seed, hangs=4, cpus=5)
+    found = run(executor="ray", workers=5, **ASKED["fixed"])
+    assert votes_of(found) == votes_of(run(workers=1, **ASKED["fixed"]))
+
+
+def test_workers_do_one_run_at_a_time(fake: Any) -> None:
+    fake()
+    counting = Counting(toy_model(), SHAPE, 64, torch.device("cpu"))
+    part = [DrawRange(Stream.ESTIMATION, 0, 640)]
+    image = toy_data().images[0]
+    with open_executor("ray", counting, 2) as counters:
+        counters.look(image)
+
+        def poll(index: int) -> Any:
+            return (yield Ask(image, index, 0, part)).counts[0].sum()
+
+        first = counters.run(map(poll, range(4)))
+        assert next(first) == 640
+        with pytest.raises(WorkerError, match="in a run already"):
+            next(counters.run(map(poll, range(4))))
+        first.close()
+        assert list(counters.run(map(poll, range(4)))) == [640] * 4
 
 
 def test_a_run_begun_by_one_executor_is_ended_by_the_other(fake: Any, tmp_path: Path) -> None:

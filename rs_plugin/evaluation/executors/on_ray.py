@@ -115,7 +115,7 @@ class RayExecutor:
             self._found: Found | None = None
             self._joining: dict[Any, _Hired] = {}
             self._staff: set[_Hired] = set()
-            self._wanted, self._deaths = wanted, 0
+            self._wanted, self._deaths, self._running = wanted, 0, False
         except BaseException:
             self.close()
             raise
@@ -147,7 +147,13 @@ class RayExecutor:
     def run(self, polls: Iterable[Poll[T]]) -> Generator[T, None, None]:
         """Answer polls, and yield the result of each as it ends."""
         assert self._found is not None, "look(image) comes first"
-        yield from _Round(self._ray, self, self._counting, polls, self._found.mixed).results()
+        if self._running:
+            raise WorkerError("these workers are in a run already; end that one, or open another executor")
+        self._running = True
+        try:
+            yield from _Round(self._ray, self, self._counting, polls, self._found.mixed).results()
+        finally:
+            self._running = False
 
     @property
     def staff(self) -> set[_Hired]:
@@ -294,12 +300,14 @@ class _Round(Generic[T]):
 
     def _late(self) -> _Unit | None:
         """Return what has been out for so long that another worker may be faster."""
-        limit = time.monotonic()
-        for _, unit in self._out.values():
-            usual = max(_LATE_SECONDS, _LATE * _AHEAD * self._size.seconds(unit.slots))
-            if not unit.done and unit.out == 1 and limit - unit.sent > usual:
-                return unit
-        return None
+        now = time.monotonic()
+        late = [
+            unit
+            for _, unit in self._out.values()
+            if not unit.done
+            and now - unit.sent > max(_LATE_SECONDS, _LATE * _AHEAD * self._size.seconds(unit.slots))
+        ]
+        return min(late, key=lambda unit: unit.out, default=None)
 
     def _send(self, hired: _Hired, unit: _Unit) -> None:
         self._out[hired.actor.count.remote(unit.tasks)] = hired, unit
