@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from rs_plugin.certificates import Certificate, certificate
 from rs_plugin.distributions.base import SmoothingDistribution
 from rs_plugin.distributions.contract import probe
-from rs_plugin.distributions.grid import GridNoise
+from rs_plugin.distributions.grid import MOST_LEVELS, GridNoise
 from rs_plugin.errors import InputError, ParameterError
 from rs_plugin.estimation import AlphaBudget, check_alpha, exceeds, least_trials, least_trials_anytime
 from rs_plugin.estimation.arguments import MAX_TRIALS, shown
@@ -78,6 +78,10 @@ class SmoothedClassifier(nn.Module):
         if not isinstance(compiled, bool):
             raise ParameterError(f"compiled must be True or False, not {compiled!r}")
         self.compiled = compiled
+        if not isinstance(sound, int) or (not isinstance(sound, bool) and not 1 <= sound <= MOST_LEVELS):
+            raise ParameterError(
+                f"sound must be True, False or a whole number of levels from 1 to {MOST_LEVELS}, not {sound!r}"
+            )
         self.levels = {True: LEVELS, False: 0}[sound] if isinstance(sound, bool) else sound
         if sound is not False:
             GridNoise(noise, self.levels)  # refuses what has no exact draws

@@ -151,7 +151,7 @@ def test_images_off_the_grid_are_refused_before_any_work() -> None:
 
 @pytest.mark.parametrize("sound", [0, 2.5, "yes", 70_000])
 def test_levels_that_make_no_sense_are_refused(sound: Any) -> None:
-    with pytest.raises(ParameterError, match="levels must be a whole number"):
+    with pytest.raises(ParameterError, match="sound must be True, False or a whole number"):
         sound_model(sound)
 
 

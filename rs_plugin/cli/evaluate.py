@@ -18,6 +18,7 @@ from rs_plugin.cli.options import (
 )
 from rs_plugin.cli.runs import Chosen, add_run_options, alpha_of, arguments_of, chosen_runs, named_data
 from rs_plugin.command import whole
+from rs_plugin.errors import ParameterError
 
 if TYPE_CHECKING:
     from rs_plugin.datasets import Dataset
@@ -77,6 +78,8 @@ def run(args: argparse.Namespace) -> int:
     """Evaluate, report and return the exit code: 3 where an attack violated a certificate."""
     output_folder(args.output)
     if args.attack:
+        if args.sound is not False:
+            raise ParameterError("--attack moves images off the grid that --sound counts on; leave one of them out")
         from rs_plugin.robustbench.proposals import check_attacks
         from rs_plugin.smoothing import check_draws, check_whole
 
@@ -113,6 +116,8 @@ def _evaluate(chosen: Chosen, args: argparse.Namespace) -> tuple[Run, SmoothedCl
     from rs_plugin.evaluation import evaluate
 
     model, threat = chosen.model, chosen.threat
+    if args.executor == "ray" and sys.stderr.isatty():
+        print("Waiting for the workers of Ray ...", file=sys.stderr)
     gathered = one_warning(threat, str(model.noise), args.n, alpha_of(args))
     # Ray prints of workers that died: what is printed here is the result alone.
     with gathered as tell, redirect_stdout(sys.stderr), ProgressBar(f"{threat} {model.noise.name}", tell) as progress:

@@ -167,6 +167,8 @@ def _remedy(options: argparse.Namespace, command: str) -> str:
 
 
 def _option_words(path: str, name: str, value: Any, action: argparse.Action) -> list[str]:
+    if action.nargs == "?" and isinstance(value, bool):
+        return [f"--{name}"] if value else []
     if action.nargs == 0:
         if not isinstance(value, bool):
             raise ParameterError(f"{path!r} has {name} = {value!r}; a switch is true or false")
@@ -174,7 +176,8 @@ def _option_words(path: str, name: str, value: Any, action: argparse.Action) -> 
     if isinstance(value, bool):
         raise ParameterError(f"{path!r} has {name} = {value!r}; it takes a number or text")
     values = value if isinstance(value, list) else [value]
-    return [f"--{name}", *(str(item) for item in values)] if action.nargs else [f"--{name}={value}"]
+    several = action.nargs not in (None, "?")
+    return [f"--{name}", *(str(item) for item in values)] if several else [f"--{name}={value}"]
 
 
 def _read_toml(path: str) -> dict[str, Any]:

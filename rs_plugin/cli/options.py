@@ -196,6 +196,8 @@ def time_range(least: float, most: float) -> str:
     >>> time_range(20, 50), time_range(3000, 3100), time_range(1800, 9000), time_range(0, 4e5)
     ('20-50 s', '50-52 min', '30-150 min', '0-4.6 days')
     """
+    if most < 0.05:
+        return "0 s"
     unit, size = next(((unit, size) for unit, size, limit in _UNITS if most < limit), ("days", 86400.0))
     low, high = (f"{value / size:.1f}" if most < 10.0 * size else f"{value / size:.0f}" for value in (least, most))
     low = "0" if low == "0.0" else low

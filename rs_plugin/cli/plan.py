@@ -23,7 +23,8 @@ images; nothing is stored. Without --model: the bundled comparison.
 
 'Expected' is a range that holds four times in five; under anytime stopping
 images take very unequal numbers of draws. 'At worst' takes all draws for all
-images. Times are those of this machine as it is now."""
+images. Draws come in chunks of 64. Times are those of this machine as it was
+during the pilot, without what a run takes to start."""
 
 _EXAMPLES = """\
 examples:
@@ -41,7 +42,9 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     parser.add_argument(
         "--seconds", metavar="S", type=real, default=20.0, help="that the pilot of a run may take (default: 20)"
     )
-    parser.add_argument("--machines", metavar="N", type=whole, default=1, help="like this one (default: 1)")
+    parser.add_argument(
+        "--machines", metavar="N", type=whole, default=1, help="like this one, or clusters like Ray's (default: 1)"
+    )
     parser.add_argument("--price", metavar="P", type=real, help="of a machine, for an hour")
     parser.add_argument("--json", action="store_true", help="print the plans as JSON")
     return parser
@@ -93,7 +96,7 @@ def _text(chosen: Chosen, plan: Plan, args: argparse.Namespace) -> str:
     rows.append(("vote store", f"{plan.store / 1e6:.2g} MB", ""))
     machines = f" on each of {plan.machines} machines" if plan.machines > 1 else ""
     foot = (
-        f"Pilot: {plan.pilot_draws:,} draws of {plan.pilot_images} images in {plan.pilot_seconds:.1f} s on "
+        f"Pilot: {plan.pilot_draws:,} draws of each of {plan.pilot_images} images, {plan.pilot_seconds:.1f} s on "
         f"{plan.device}; {plan.passes_per_second:,.0f} passes a second{machines}."
     )
     lines = [f"{'':22}  {'expected':>26}  {'at worst':>26}", *(f"{a:22}  {b:>26}  {c:>26}" for a, b, c in rows)]

@@ -131,6 +131,7 @@ def _listing(runs: dict[str, tuple[dict[str, Any], int]], begun: dict[str, float
         parts = [config["dataset"], short_noise(config["noise"]), f"network {config['model'][:8]}"]
         parts.append("float32" if config["autocast"] == "none" else config["autocast"])
         parts += ["compiled"] * bool(config.get("compiled")) + ["on cuda"] * (config["device"] == "cuda")
+        parts += [f"exact noise on a grid of 1/{config['sound']}"] if config.get("sound") else []
         text = ", ".join(parts)
         if config["stopping"] == "anytime":
             radii = ", ".join(short_radius(radius) for radius in config["radii"])

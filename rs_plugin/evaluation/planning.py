@@ -21,7 +21,7 @@ from rs_plugin.evaluation.asked import Asked, ask, warn_uncertifiable
 from rs_plugin.evaluation.executors import Executor, answers_to, open_executor
 from rs_plugin.evaluation.fingerprint import run_key
 from rs_plugin.evaluation.store import VoteStore
-from rs_plugin.smoothing import SmoothedClassifier
+from rs_plugin.smoothing import SmoothedClassifier, check_whole
 from rs_plugin.streams import CHUNK, Stream
 from rs_plugin.voting import Answer, Ask, DrawRange
 
@@ -29,6 +29,7 @@ _MOST_IMAGES: Final = 64
 _LEAST_IMAGES: Final = 4
 _MOST_DRAWS: Final = 1024  # of a pilot image
 _REPEATS: Final = 60
+_TIMED_SECONDS: Final = 3.0
 _ENDS: Final = (0.1, 0.9)  # of what is expected, as quantiles
 _BYTES_OF_A_ROW: Final = 160  # of the store, without counts
 
@@ -42,9 +43,10 @@ class Expected:
     most: float
     worst: float
 
-    def times(self, factor: float) -> Expected:
-        """Return all of it in another unit."""
-        return Expected(*(factor * value for value in (self.least, self.mean, self.most, self.worst)))
+    def times(self, factor: float, each: Sequence[float] = (1.0, 1.0, 1.0, 1.0)) -> Expected:
+        """Return all of it in another unit, in which each number may have a factor of its own."""
+        values = (self.least, self.mean, self.most, self.worst)
+        return Expected(*(factor * one * value for one, value in zip(each, values, strict=True)))
 
     def plus(self, more: float) -> Expected:
         """Return all of it with something that is known."""
@@ -154,7 +156,8 @@ def plan(
     Raises:
         ParameterError: seconds, machines or price out of range, or what ``evaluate`` would refuse.
     """
-    for name, value in (("seconds", seconds), ("machines", machines), ("price", 1.0 if price is None else price)):
+    check_whole("machines", machines)
+    for name, value in (("seconds", seconds), ("price", 1.0 if price is None else price)):
         if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < float("inf"):
             raise ParameterError(f"{name} must be a number above 0, not {value!r}")
     asked = ask(
@@ -169,7 +172,9 @@ def plan(
         todo = [position for position, index in enumerate(data.indices.tolist()) if index not in stored]
         pilot = _Pilot(asked, counters, todo, seconds)
     passes, looking = pilot.expected(len(todo))
-    taken = passes.times(1.0 / pilot.rate / machines).plus(looking)
+    slow, fast = pilot.seconds_a_pass[-1], pilot.seconds_a_pass[0]
+    each = (fast, 1.0 / pilot.rate, slow, slow)
+    taken = passes.times(1.0 / machines, each).plus(looking)
     here = executor == "local"
     return Plan(
         images=len(todo), stored=len(data) - len(todo), passes=passes, seconds=taken,
@@ -203,10 +208,15 @@ class _Pilot:
         share = int(room / len(chosen)) - _rows(asked.n0)
         most = min(_MOST_DRAWS, CHUNK * -(-asked.n // CHUNK))
         self.draws = int(np.clip(share // CHUNK * CHUNK, CHUNK, most))
-        begun = time.perf_counter()
-        self.answers = self._count(counters, chosen, self.draws)
-        self.seconds = time.perf_counter() - begun
-        self.rate = len(chosen) * (_rows(asked.n0) + _rows(self.draws)) / self.seconds
+        passes = len(chosen) * (_rows(asked.n0) + _rows(self.draws))
+        rounds: list[float] = []
+        while sum(rounds) < min(seconds / 4.0, _TIMED_SECONDS) or not rounds:  # the same draws again, to time them
+            begun = time.perf_counter()
+            self.answers = self._count(counters, chosen, self.draws)
+            rounds.append(time.perf_counter() - begun)
+        self.seconds = sum(rounds)
+        self.rate = len(rounds) * passes / self.seconds
+        self.seconds_a_pass = sorted(taken / passes for taken in rounds)
         counts = [part.tolist() for answer in self.answers for part in answer.counts]
         self.text = -(-len(str(counts)) // len(self.answers))
 

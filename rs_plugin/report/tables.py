@@ -40,6 +40,8 @@ def caption(runs: Sequence[Run]) -> str:
     if any(_stops_early(run) for run in runs):
         text += "draws: what an image took on average, n0 included; "
     text += "percentages are rounded down."
+    if first.sound:
+        text += f" Noise is exact, on a grid of 1/{first.sound}."
     spent = max(run.certificate.failure_probability for run in runs)
     if spent > 0:
         text += f" Of alpha, {spent:g} is the Monte-Carlo certificate's, an event common to all images."

@@ -129,6 +129,8 @@ def benchmark(
     if data_dir is None and source in ("cifar10", "cifar100") and not os.environ.get("RS_DATA"):
         data_dir = "./data"  # as RobustBench has it, which downloads there
     smoothed = _smoothed(model, noise, source, data_dir, bank, precision, compiled, sound)
+    if attacks and smoothed.grid is not None:
+        raise ParameterError("attacks move images off the grid that sound=True counts on; leave one of them out")
     if to_disk and model_name is not None:
         path = info_path(getattr(source, "name", str(source)), threat, model_name, info_dir)
         check_info(path, radius, str(smoothed.noise))

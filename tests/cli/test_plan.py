@@ -70,3 +70,42 @@ def test_bad_input_ends_in_one_line(cli: Cli, how: list[str]) -> None:
     code, out, err = cli("plan", *ONE, *how)
     assert (code, out) == (2, "")
     assert err.count("\n") == 1
+
+
+def test_nothing_left_takes_no_time(cli: Cli) -> None:
+    cli("evaluate", *ONE[:4], "--n", "500", "--radii", "0.1")
+    _, out, _ = cli("plan", *ONE, "--n", "500", "--radii", "0.1")
+    assert re.search(r"^time +0 s +0 s$", out, re.MULTILINE)
+
+
+def test_sound_runs_are_told_apart(cli: Cli) -> None:
+    for sound in ([], ["--sound", "16"], ["--sound", "32"]):
+        _, out, _ = cli("evaluate", *ONE[:2], "--n-examples", "3", "--n", "200", "--radii", "0.1", *sound)
+        assert ("Noise is exact, on a grid of 1/" in " ".join(out.split())) == bool(sound)
+    _, out, _ = cli("recertify")
+    text = " ".join(out.split())
+    assert text.count("exact noise on a grid of 1/16") == text.count("exact noise on a grid of 1/32") == 1
+
+
+def test_attacks_on_a_grid_are_refused_before_any_work(cli: Cli) -> None:
+    code, out, err = cli("evaluate", *ONE[:2], "--sound", "16", "--attack", "pgd")
+    assert (code, out) == (2, "")
+    assert "--attack moves images off the grid that --sound counts on" in err
+    assert not Path("runs.sqlite").exists()
+
+
+@pytest.mark.parametrize(("line", "levels"), [("sound = 16", 16), ("sound = false", 0)])
+def test_sound_in_a_configuration(cli: Cli, line: str, levels: int) -> None:
+    Path("c.toml").write_text(f"{line}\n", encoding="utf-8")
+    small = ["--n-examples", "3", "--n", "200", "--radii", "0.1", "--json"]
+    code, out, err = cli("evaluate", *ONE[:2], *small, "--config", "c.toml")
+    assert (code, err) == (0, "")
+    assert json.loads(out)["runs"][0]["config"].get("sound", 0) == levels
+
+
+def test_a_switch_for_sound_in_a_configuration(cli: Cli) -> None:
+    Path("c.toml").write_text("sound = true\n", encoding="utf-8")
+    code, _, err = cli("evaluate", *ONE[:2], "--n", "200", "--config", "c.toml")
+    assert code == 2
+    assert "multiples of 1/255" in err
+    assert "sound=16 would do" in err

@@ -242,6 +242,15 @@ def test_a_network_that_cannot_be_sent_is_told_of(fake: Any) -> None:
     assert not ray.running
 
 
+@pytest.mark.parametrize("address", ["127.0.0.1:1", "ray://127.0.0.1:1", "localhost:99999"])
+def test_an_address_where_nobody_answers_is_told_of(address: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ray itself would try for minutes."""
+    pytest.importorskip("ray")
+    monkeypatch.setenv("RAY_ADDRESS", address)
+    with pytest.raises(WorkerError, match="nobody answers at RAY_ADDRESS"):
+        run(executor="ray", **ASKED["fixed"])
+
+
 def test_an_unknown_executor_is_told_of() -> None:
     with pytest.raises(UnknownNameError, match="unknown executor 'dask'; known: local, ray"):
         run(executor="dask", **ASKED["fixed"])

@@ -58,6 +58,7 @@ def test_a_fixed_run_is_known() -> None:
     assert found.passes == Expected(truth, truth, truth, truth)
     assert found.images == 60
     assert found.seconds.mean == pytest.approx(truth / found.passes_per_second)
+    assert found.seconds.least <= found.seconds.mean <= found.seconds.most == found.seconds.worst
 
 
 @pytest.mark.parametrize("stopping", ["fixed", "anytime"])
@@ -118,8 +119,14 @@ def test_radii_out_of_reach_are_told_of() -> None:
         planned(uneven(6), radii=[2.0], stopping="fixed", n=100)
 
 
+@pytest.mark.parametrize("machines", [0, 2.5, True])
+def test_machines_are_whole(machines: Any) -> None:
+    with pytest.raises(ParameterError, match="machines must be a positive whole number"):
+        planned(uneven(7), machines=machines)
+
+
 @pytest.mark.parametrize(
-    "how", [{"seconds": 0}, {"machines": 0}, {"price": -1.0}, {"price": float("inf")}, {"seconds": True}]
+    "how", [{"seconds": 0}, {"price": -1.0}, {"price": float("inf")}, {"seconds": True}]
 )
 def test_what_makes_no_sense_is_refused(how: dict[str, Any]) -> None:
     with pytest.raises(ParameterError, match="must be a number above 0"):

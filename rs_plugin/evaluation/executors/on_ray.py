@@ -8,6 +8,7 @@ function of seed, image and chunk. So neither the number of workers nor the deat
 from __future__ import annotations
 
 import os
+import socket
 import time
 from collections import deque
 from collections.abc import Generator, Iterable, Sequence
@@ -37,6 +38,7 @@ _LATE: Final = 5.0  # times as long as usual, after which a unit is sent to an i
 _LATE_SECONDS: Final = 10.0
 _SILENT_SECONDS: Final = 1800.0
 _POLL_SECONDS: Final = 1.0
+_CONNECT_SECONDS: Final = 5.0
 
 
 class Worker:
@@ -378,6 +380,7 @@ def _connect(ray: Any, workers: int | None) -> bool:
     """Connect to a cluster, and return whether it was done here and is to be undone."""
     if ray.is_initialized():
         return False
+    _check_reachable(os.environ.get("RAY_ADDRESS", ""))
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # a run tells nobody of itself
     quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR"}
     try:
@@ -387,6 +390,20 @@ def _connect(ray: Any, workers: int | None) -> bool:
             raise WorkerError(f"no Ray cluster at RAY_ADDRESS = {os.environ['RAY_ADDRESS']!r}: {error}") from error
         ray.init(num_cpus=workers or os.cpu_count(), include_dashboard=False, **quiet)
     return True
+
+
+def _check_reachable(address: str) -> None:
+    """Raise WorkerError where nobody listens at an address; Ray itself would try for minutes."""
+    host, _, port = address.rpartition("://")[2].rpartition(":")
+    if not (host and port.isdigit()):  # "auto", "local" or nothing
+        return
+    try:
+        socket.create_connection((host, int(port)), timeout=_CONNECT_SECONDS).close()
+    except (OSError, OverflowError) as error:
+        raise WorkerError(
+            f"nobody answers at RAY_ADDRESS = {address!r} ({first_line(error)}); start the cluster, or unset "
+            f"RAY_ADDRESS, for one on this machine"
+        ) from error
 
 
 def _room(ray: Any, needs: dict[str, int]) -> int:
