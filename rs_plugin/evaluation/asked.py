@@ -108,8 +108,8 @@ class Asked:
             "layout": found.layout,
             "stopping": self.stopping,
         }
-        if model.grid is not None:
-            config |= {"sound": model.grid.levels, "grid": GRID_VERSION}
+        if model.levels:
+            config |= {"sound": model.levels, "grid": GRID_VERSION}
         if self.stopping == "anytime":
             config |= {"radii": self.radii, "threat_model": self.threat, "method": self.certificate.method}
             config |= {"alpha": self.alpha, "prediction_draws": self.prediction_draws, "rule": RULE_VERSION}
@@ -156,9 +156,9 @@ def ask(
     data = chosen_images(dataset, subset, n_examples, data_dir, preprocessing)
     if data.num_classes != model.num_classes:
         raise InputError(f"{data.name!r} has {data.num_classes} classes, the model {model.num_classes}")
-    if model.grid is not None:
+    if (grid := model.grid) is not None:
         for image in data.images:
-            model.grid.steps_of(image)
+            grid.steps_of(image)
     place = model.device if device is None else _checked_device(device)
     if executor == "local" and device is not None:
         model = _moved(model, place)

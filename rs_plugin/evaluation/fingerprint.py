@@ -26,7 +26,7 @@ from rs_plugin.distributions.contract import probe
 from rs_plugin.errors import ModelError, first_line
 from rs_plugin.smoothing import SmoothedClassifier
 from rs_plugin.voting import computing_in, single_threaded, turn
-from rs_plugin.voting.passes import check_classes, classes_of, scores_of
+from rs_plugin.voting.passes import check_scores, scores_of
 
 _NOISY = 16  # noisy images among those that a network is asked about
 _DEPTH = 64  # of attributes within attributes
@@ -63,7 +63,7 @@ def model_fingerprint(model: SmoothedClassifier, image: Tensor) -> str:
     before = _described(base)
     with turn(base), torch.inference_mode(), single_threaded(), computing_in("float32", device):
         scores = scores_of(base, images, model.num_classes)
-        check_classes(int(classes_of(scores).min()))
+        check_scores(scores, len(images), model.num_classes)
     after = _described(base)
     digest = hashlib.sha256()
     for place in sorted(before.items() & after.items()):

@@ -18,12 +18,12 @@ from rs_plugin.errors import ParameterError
 from rs_plugin.estimation import StoppingRule, select_class
 from rs_plugin.estimation.simulation import simulate_stopping
 from rs_plugin.evaluation.asked import Asked, ask, warn_uncertifiable
-from rs_plugin.evaluation.executors import Executor, answers_to, open_executor
+from rs_plugin.evaluation.executors import Executor, open_executor
 from rs_plugin.evaluation.fingerprint import run_key
 from rs_plugin.evaluation.store import VoteStore
 from rs_plugin.smoothing import SmoothedClassifier, check_whole
 from rs_plugin.streams import CHUNK, Stream
-from rs_plugin.voting import Answer, Ask, DrawRange
+from rs_plugin.voting import Answer, Ask, DrawRange, answers_by
 
 _MOST_IMAGES: Final = 64
 _LEAST_IMAGES: Final = 4
@@ -199,14 +199,14 @@ class _Pilot:
         self._asked = asked
         generator = np.random.default_rng(asked.seed)
         some = generator.permutation(todo or range(len(asked.data)))
-        first = min(CHUNK * -(-asked.n0 // CHUNK) + CHUNK, asked.counting.rows)
+        first = min(_rows(asked.n0) + CHUNK, asked.counting.rows)
         begun = time.perf_counter()
         self._count(counters, some[:1], CHUNK)
         room = seconds * first / (time.perf_counter() - begun)
         images = int(np.clip(room // (4 * CHUNK), _LEAST_IMAGES, _MOST_IMAGES))
         chosen = some[:images]
         share = int(room / len(chosen)) - _rows(asked.n0)
-        most = min(_MOST_DRAWS, CHUNK * -(-asked.n // CHUNK))
+        most = min(_MOST_DRAWS, _rows(asked.n))
         self.draws = int(np.clip(share // CHUNK * CHUNK, CHUNK, most))
         passes = len(chosen) * (_rows(asked.n0) + _rows(self.draws))
         rounds: list[float] = []
@@ -253,8 +253,8 @@ class _Pilot:
     def _count(self, counters: Executor, positions: Sequence[int] | NDArray[np.int64], draws: int) -> list[Answer]:
         asked, data = self._asked, self._asked.data
         ranges = [DrawRange(Stream.SELECTION, 0, asked.n0), DrawRange(Stream.ESTIMATION, 0, draws)]
-        return answers_to(
-            counters, [Ask(data.images[i], int(data.indices[i]), asked.seed, ranges) for i in np.asarray(positions)]
+        return answers_by(
+            counters.run, [Ask(data.images[i], int(data.indices[i]), asked.seed, ranges) for i in np.asarray(positions)]
         )
 
 

@@ -10,10 +10,10 @@ import numpy as np
 from rs_plugin.errors import StoreError
 from rs_plugin.estimation import StoppingRule, draws_left, select_class
 from rs_plugin.evaluation.asked import Asked
-from rs_plugin.evaluation.executors import Executor, answers_to
+from rs_plugin.evaluation.executors import Executor
 from rs_plugin.evaluation.store import ImageVotes, image_digest
 from rs_plugin.streams import Stream
-from rs_plugin.voting import Answer, Ask, Counts, DrawRange, Poll
+from rs_plugin.voting import Answer, Ask, Counts, DrawRange, Poll, answers_by
 
 _RECOUNTED: Final = 16  # images whose stored votes are checked at every reuse
 
@@ -68,7 +68,7 @@ class Work:
         chosen = np.random.default_rng().permutation(positions)[:_RECOUNTED]
         selection = DrawRange(Stream.SELECTION, 0, self._n0)
         asks = [self._ask(position, [selection]) for position in chosen.tolist()]
-        for ask, again in zip(asks, answers_to(self._counters, asks), strict=True):
+        for ask, again in zip(asks, answers_by(self._counters.run, asks), strict=True):
             moved = int(np.abs(again.counts[0] - stored[ask.index].selection).sum()) // 2
             if moved > 1 + self._n0 // 50:
                 raise StoreError(

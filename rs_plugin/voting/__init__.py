@@ -3,7 +3,7 @@
 from rs_plugin.voting.counter import VoteCounter, block_rows, group_slots
 from rs_plugin.voting.manner import Manner
 from rs_plugin.voting.passes import PRECISIONS, check_precision, check_scores, computing_in, single_threaded
-from rs_plugin.voting.schedule import Answer, Ask, Counts, DrawRange, Part, Poll, Schedule, parts_of
+from rs_plugin.voting.schedule import Answer, Ask, Counts, DrawRange, Part, Poll, Schedule, answers_by, parts_of
 from rs_plugin.voting.sharing import turn
 
 __all__ = [
@@ -17,6 +17,7 @@ __all__ = [
     "Poll",
     "Schedule",
     "VoteCounter",
+    "answers_by",
     "block_rows",
     "check_precision",
     "check_scores",

@@ -19,7 +19,7 @@ from rs_plugin.errors import ParameterError
 from rs_plugin.streams import CHUNK, chunk_seed
 from rs_plugin.voting.manner import Manner, beside, check_alone, far_from, find_manner
 from rs_plugin.voting.passes import check_classes, classes_of, computing_in, scores_of, single_threaded
-from rs_plugin.voting.schedule import Answer, Ask, Counts, DrawRange, Poll, Schedule, Slot
+from rs_plugin.voting.schedule import Answer, Ask, Counts, DrawRange, Poll, Schedule, Slot, answers_by
 from rs_plugin.voting.sharing import threads_may_share, turn
 
 _BLOCK_VALUES: Final = 1 << 20
@@ -185,9 +185,7 @@ class VoteCounter:
         if not asks:
             return []
         self.manner(asks[0].image)
-        polls = (_numbered(number, ask) for number, ask in enumerate(asks))
-        answers: dict[int, Answer] = dict(self.run(polls, threads))
-        return [answers[number] for number in range(len(asks))]
+        return answers_by(lambda polls: self.run(polls, threads), asks)
 
     def count(self, image: Tensor, index: int, seed: int, ranges: Sequence[DrawRange]) -> list[Counts]:
         """Return the votes (classes,) of each range of draws for the image with that index.
@@ -282,10 +280,6 @@ def _started(worker: threading.Thread, threads: int) -> threading.Thread:
     except RuntimeError as error:
         raise ParameterError(f"{threads} threads cannot be had here ({error}); ask for fewer workers") from error
     return worker
-
-
-def _numbered(number: int, ask: Ask) -> Generator[Ask, Answer, tuple[int, Answer]]:
-    return number, (yield ask)
 
 
 def _until_all_end(found: _Found[T], threads: int) -> Iterator[T]:

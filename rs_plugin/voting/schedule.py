@@ -10,7 +10,7 @@ from __future__ import annotations
 import itertools
 import threading
 from collections import deque
-from collections.abc import Generator, Iterable, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Generic, NamedTuple, TypeVar
 
@@ -61,6 +61,18 @@ class Answer(NamedTuple):
 
 
 Poll = Generator[Ask, Answer, T]
+
+
+def answers_by(
+    run: Callable[[Iterable[Poll[tuple[int, Answer]]]], Iterable[tuple[int, Answer]]], asks: Sequence[Ask]
+) -> list[Answer]:
+    """Return the answer to each of several asks, by whatever answers polls in any order."""
+    answers = dict(run(_numbered(number, ask) for number, ask in enumerate(asks)))
+    return [answers[number] for number in range(len(asks))]
+
+
+def _numbered(number: int, ask: Ask) -> Poll[tuple[int, Answer]]:
+    return number, (yield ask)
 
 
 @dataclass(eq=False)

@@ -58,6 +58,7 @@ from tests.evaluation.toys import (
     labelled,
     toy_data,
     toy_model,
+    votes_of,
 )
 
 SMALL: dict[str, Any] = {"radii": [0.1], "n0": 20, "n": 150, "alpha": 0.01}
@@ -67,10 +68,6 @@ ROOT = Path(rs_plugin.__file__).parents[1]
 def small(model: SmoothedClassifier | None = None, store: Path | None = None, **changes: Any) -> Run:
     arguments = {"dataset": toy_data(), "threat_model": "L2", **SMALL, **changes}
     return evaluate(model or toy_model(), store=store, **arguments)
-
-
-def votes_of(run: Run) -> list[tuple[Any, ...]]:
-    return [(r.index, r.label, r.base, r.selection.tolist(), r.counts.tolist()) for r in run.votes]
 
 
 @pytest.fixture

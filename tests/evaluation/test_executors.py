@@ -21,7 +21,7 @@ from rs_plugin.smoothing import SmoothedClassifier
 from rs_plugin.streams import CHUNK, Stream
 from rs_plugin.voting import Ask, DrawRange
 from tests.evaluation.fake_ray import FakeRay
-from tests.evaluation.toys import SHAPE, Rows, toy_data, toy_model
+from tests.evaluation.toys import SHAPE, Rows, toy_data, toy_model, votes_of
 
 ASKED: dict[str, dict[str, Any]] = {
     "fixed": {"stopping": "fixed", "n": 1500},
@@ -32,10 +32,6 @@ ASKED: dict[str, dict[str, Any]] = {
 def run(model: SmoothedClassifier | None = None, **how: Any) -> Run:
     given: dict[str, Any] = {"radii": [0.0, 0.05, 0.1], "n0": 100, "alpha": 0.01, "store": None, "workers": 3}
     return evaluate(model or toy_model(), toy_data(12), "L2", **{**given, **how})
-
-
-def votes_of(found: Run) -> list[tuple[Any, ...]]:
-    return [(r.index, r.label, r.base, r.selection.tolist(), r.counts.tolist()) for r in found.votes]
 
 
 @pytest.fixture

@@ -20,8 +20,8 @@ from rs_plugin.evaluation.executors import on_ray, units
 from rs_plugin.evaluation.results import Run
 from rs_plugin.smoothing import SmoothedClassifier
 from tests.evaluation import toys
-from tests.evaluation.test_executors import ASKED, votes_of
-from tests.evaluation.toys import Rows, toy_data
+from tests.evaluation.test_executors import ASKED
+from tests.evaluation.toys import Rows, toy_data, votes_of
 
 ray = pytest.importorskip("ray", reason="Ray is not installed")
 pytestmark = [

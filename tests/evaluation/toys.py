@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import torch
 from scipy import stats
@@ -9,6 +11,7 @@ from torch import Tensor, nn
 
 from rs_plugin.datasets import Dataset
 from rs_plugin.distributions import Gaussian
+from rs_plugin.evaluation import Run
 from rs_plugin.smoothing import SmoothedClassifier
 
 SHAPE = (1, 2, 2)
@@ -71,3 +74,8 @@ def toy_model(sigma: float = 0.25, classes: int = 3, seed: int = 0) -> SmoothedC
 def half_space_model(sigma: float = 0.25) -> SmoothedClassifier:
     """Return the smoothed half-space."""
     return SmoothedClassifier(HalfSpace(), Gaussian(sigma), 2)
+
+
+def votes_of(run: Run) -> list[tuple[Any, ...]]:
+    """Return all of a run's votes that must not depend on who counted them."""
+    return [(r.index, r.label, r.base, r.selection.tolist(), r.counts.tolist()) for r in run.votes]

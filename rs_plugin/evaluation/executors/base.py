@@ -6,7 +6,7 @@ whoever counts them finds the same votes; decisions and the vote store stay with
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterable, Sequence
+from collections.abc import Generator, Iterable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Final, NamedTuple, Protocol, TypeVar
@@ -17,7 +17,7 @@ from torch import Tensor
 from rs_plugin.errors import UnknownNameError
 from rs_plugin.evaluation.fingerprint import model_fingerprint
 from rs_plugin.smoothing import SmoothedClassifier
-from rs_plugin.voting import Answer, Ask, Poll, VoteCounter
+from rs_plugin.voting import Poll, VoteCounter
 
 #: Names of the executors.
 EXECUTORS: Final = ("local", "ray")
@@ -88,13 +88,6 @@ class Executor(AbstractContextManager["Executor"], Protocol):
         """
 
 
-def answers_to(executor: Executor, asks: Sequence[Ask]) -> list[Answer]:
-    """Return the answer to each of several asks."""
-    polls = (_numbered(number, ask) for number, ask in enumerate(asks))
-    answers: dict[int, Answer] = dict(executor.run(polls))
-    return [answers[number] for number in range(len(asks))]
-
-
 def open_executor(name: str, counting: Counting, workers: int | None) -> Executor:
     """Return the executor of that name.
 
@@ -117,7 +110,3 @@ def open_executor(name: str, counting: Counting, workers: int | None) -> Executo
 
         return RayExecutor(counting, workers)
     raise UnknownNameError(f"unknown executor {name!r}; known: {', '.join(EXECUTORS)}")
-
-
-def _numbered(number: int, ask: Ask) -> Generator[Ask, Answer, tuple[int, Answer]]:
-    return number, (yield ask)
