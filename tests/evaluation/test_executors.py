@@ -262,13 +262,16 @@ def test_units_grow_to_a_second_and_no_further() -> None:
     size = UnitSize(rows=256, dim=3072)
     group, each, found = size.slots, 0.002, []
     for _ in range(20):
-        found.append(size.after(size.slots, each * size.slots))
+        found.append(size.after(size.slots, each * size.slots, workers=3))
     assert found[0] == 2 * group, "they double at most"
     assert all(slots % group == 0 for slots in found)
     assert 1.0 - group * each < found[-1] * each <= 1.0
     assert size.seconds(100) == pytest.approx(0.2)
+    for _ in range(10):
+        size.after(size.slots, each * size.slots, workers=4000)
+    assert 16.0 - group * each < size.slots * each <= 16.0, "one caller has less time for each of many workers"
     for _ in range(40):
-        size.after(size.slots, 10.0 * size.slots)
+        size.after(size.slots, 10.0 * size.slots, workers=3)
     assert size.slots == group, "slow networks get one group of passes"
     assert group * CHUNK >= 256
 

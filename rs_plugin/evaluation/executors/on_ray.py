@@ -342,7 +342,8 @@ class _Round(Generic[T]):
         if unit.done:
             return []
         unit.done, self._undone = True, self._undone - 1
-        self._schedule.resize(self._size.after(unit.slots, sum(answer.seconds for answer in answers)))
+        seconds = sum(answer.seconds for answer in answers)
+        self._schedule.resize(self._size.after(unit.slots, seconds, len(self._office.staff)))
         return self._schedule.credit(unit.parts, answers)
 
 
