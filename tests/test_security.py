@@ -6,6 +6,8 @@ import json
 import pickle
 import sqlite3
 import struct
+import subprocess
+import sys
 import tempfile
 import zipfile
 import zlib
@@ -126,15 +128,78 @@ def test_a_store_with_strange_values_is_refused(store: Path, column: str, value:
         opened.votes(next(iter(opened.runs())))
 
 
-def test_a_value_of_a_store_has_a_largest_length(store: Path) -> None:
+@pytest.mark.skipif(not hasattr(sqlite3.Connection, "setlimit"), reason="from Python 3.11 on")
+def test_a_row_of_a_store_has_a_largest_length(store: Path) -> None:
     with sqlite3.connect(store) as file:
-        file.execute("UPDATE votes SET counts = '[' || hex(zeroblob(3000000)) || ']'")
+        file.execute("UPDATE votes SET counts = '[' || hex(zeroblob(9000000)) || ']'")
     file.close()
-    with pytest.raises(StoreError):
+    with pytest.raises(StoreError, match="too big; a row has more than 16 MiB"):
         rs.recertify(store, "", "L2")
 
 
-@pytest.mark.parametrize("key", ["'; DROP TABLE votes; --", "%", "_", "\" OR 1=1"])
+ENDLESS = "WITH RECURSIVE t(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM t)"
+AS_A_TABLE = "UPDATE sqlite_master SET type = 'table', rootpage = 2 WHERE type = 'view'"
+VIEW = (
+    f"ALTER TABLE runs RENAME TO old; CREATE VIEW runs AS {ENDLESS} SELECT 'a' key, '' config, 0.0 created, '' "
+    f"checksum FROM t WHERE n < 0"
+)
+
+
+STRANGE = (
+    VIEW,
+    f"{VIEW}; DROP TABLE old",
+    f"{VIEW}; PRAGMA user_version = 2",
+    f"{VIEW}; PRAGMA writable_schema = ON; {AS_A_TABLE}",
+    f"CREATE VIEW pragma_user_version AS {ENDLESS} SELECT n AS user_version FROM t WHERE n < 0",
+    f"CREATE TRIGGER a BEFORE INSERT ON votes BEGIN INSERT INTO runs {ENDLESS} SELECT n, '', 0.0, '' FROM t; END",
+    "CREATE TRIGGER a AFTER INSERT ON runs BEGIN UPDATE runs SET config = '{}'; END",
+    "CREATE INDEX a ON votes (label) WHERE label LIKE '%a%a%a%a%a%a%a%a%'",
+    "CREATE TABLE other (x)",
+    "ALTER TABLE votes ADD COLUMN more TEXT",
+    "ALTER TABLE votes ADD COLUMN more TEXT AS (upper(counts)) VIRTUAL",
+    "ALTER TABLE votes RENAME COLUMN label TO base_",
+    "DROP TABLE runs",
+    "DROP TABLE runs; CREATE TABLE runs (key PRIMARY KEY, config, created, checksum AS ('') STORED)",
+    "DROP TABLE runs; CREATE VIRTUAL TABLE runs USING rtree_i32(key, config, created)",
+    "PRAGMA user_version = 2",
+)
+
+
+def test_a_store_with_code_in_it_is_refused_unread(store: Path, tmp_path: Path) -> None:
+    paths = [tmp_path / f"{number}.sqlite" for number in range(len(STRANGE))]
+    for path, code in zip(paths, STRANGE, strict=True):
+        path.write_bytes(store.read_bytes())
+        file = sqlite3.connect(path)
+        file.executescript(code)
+        file.close()
+    before = [path.read_bytes() for path in paths]
+    opening = (  # in a process of its own, which can be ended if the code runs after all
+        "import sys\n"
+        "from rs_plugin.errors import StoreError\n"
+        "from rs_plugin.evaluation.store import VoteStore\n"
+        "for path in sys.argv[1:]:\n"
+        "    try:\n"
+        "        with VoteStore(path): print('opened', path, flush=True)\n"
+        "    except StoreError as error: print(error, flush=True)\n"
+    )
+    command = [sys.executable, "-c", opening, *map(str, paths)]
+    root = Path(rs.__file__).parents[1]
+    done = subprocess.run(command, cwd=root, capture_output=True, text=True, timeout=120, check=True)
+    for line, code in zip(done.stdout.splitlines(), STRANGE, strict=True):
+        assert "move it away or use another path" in line, (code, line)
+    assert [path.read_bytes() for path in paths] == before
+
+
+def test_what_a_store_says_of_itself_is_not_trusted(store: Path) -> None:
+    with VoteStore(store) as opened:
+        settings = [
+            opened._connection.execute(f"PRAGMA {name}").fetchone()[0]
+            for name in ("trusted_schema", "ignore_check_constraints")
+        ]
+    assert settings == [0, 1]
+
+
+@pytest.mark.parametrize("key", ["'; DROP TABLE votes; --", "%", "_", '" OR 1=1'])
 def test_keys_are_values_and_no_code(store: Path, key: str) -> None:
     before = store.read_bytes()
     with pytest.raises(RSPluginError, match="no run"):

@@ -317,7 +317,7 @@ PRAGMA user_version = 2;
 
 
 def older(path: Path) -> None:
-    """Write a store as it was before it had checksums."""
+    """Write a store of schema version 2, which had no checksums."""
     connection = sqlite3.connect(path)
     connection.executescript(OLDER)
     connection.execute("INSERT INTO runs VALUES ('abc', ?, 5.0)", (json.dumps(CONFIG),))
@@ -325,18 +325,68 @@ def older(path: Path) -> None:
     connection.close()
 
 
-def test_a_store_without_checksums_is_brought_up_to_date(tmp_path: Path) -> None:
+def columns(path: Path, table: str) -> int:
+    connection = sqlite3.connect(path)
+    found = len(connection.execute(f"PRAGMA table_info({table})").fetchall())
+    connection.close()
+    return found
+
+
+def test_a_store_without_checksums_is_read_as_it_is(tmp_path: Path) -> None:
     path = tmp_path / "older.sqlite"
     older(path)
-    for _ in range(2):
-        assert sorted(read(path)) == [0, 7]
+    path.chmod(stat.S_IRUSR)
+    before = path.read_bytes()
     with VoteStore(path) as store:
-        assert store.config("abc") == CONFIG
-        store.add_run("abc", {**CONFIG, "images": 50})
+        store._connection.execute("PRAGMA query_only = ON")
+        assert sorted(store.votes("abc")) == [0, 7]
+        assert store.votes("abc")[7].counts.tolist() == [2, 8, 0]
+        assert store.runs() == {"abc": CONFIG} == {store.find("a"): store.config("ab")}
+        assert store.begun() == {"abc": 5.0}
+    assert path.read_bytes() == before
+
+
+@pytest.mark.parametrize("first", ["run", "votes"])
+def test_a_store_without_checksums_gets_them_with_the_first_write(tmp_path: Path, first: str) -> None:
+    path = tmp_path / "older.sqlite"
+    older(path)
+    with VoteStore(path) as reader, VoteStore(path) as store:
+        assert sorted(reader.votes("abc")) == [0, 7]
+        if first == "run":
+            store.add_run("abc", {**CONFIG, "images": 50})
         store.add_votes("abc", [row(8)])
-    assert sorted(read(path)) == [0, 7, 8]
+        store.add_run("abc", {**CONFIG, "images": 60})
+        assert sorted(reader.votes("abc")) == [0, 7, 8]  # though it was opened before
+        assert reader.runs() == {"abc": {**CONFIG, "images": 60}}
+        reader.add_votes("abc", [row(9)])
+        assert reader.begun() == {"abc": 5.0}
+    assert sorted(read(path)) == [0, 7, 8, 9]
+    assert (columns(path, "runs"), columns(path, "votes")) == (4, 9)
     change(path, "UPDATE votes SET label = 0 WHERE image = 7")
     refused(lambda: read(path), "image 7", "its checksum is another one")
+
+
+def test_a_store_without_checksums_that_cannot_be_written_stays_as_it_is(tmp_path: Path) -> None:
+    path = tmp_path / "older.sqlite"
+    older(path)
+    before = path.read_bytes()
+    bad = ImageVotes(9, None, 0, np.array([1]), np.array([1]), 0.0, "")  # type: ignore[arg-type]
+    with VoteStore(path) as store:
+        refused(lambda: store.add_votes("abc", [bad]), "cannot write to")
+        assert sorted(store.votes("abc")) == [0, 7]
+    assert (columns(path, "runs"), columns(path, "votes")) == (3, 8)
+    assert path.read_bytes() == before
+
+
+def test_reading_leaves_an_older_process_that_counts_alone(tmp_path: Path) -> None:
+    path = tmp_path / "older.sqlite"
+    older(path)
+    counting = sqlite3.connect(path)
+    assert sorted(read(path)) == [0, 7]
+    counting.execute("INSERT INTO votes VALUES ('abc', 8, 1, 2, '[1, 3, 0]', '[2, 8, 0]', 0.25, 'ab')")
+    counting.commit()
+    counting.close()
+    assert sorted(read(path)) == [0, 7, 8]
 
 
 def test_a_damaged_store_without_checksums_is_refused(tmp_path: Path) -> None:
@@ -344,8 +394,51 @@ def test_a_damaged_store_without_checksums_is_refused(tmp_path: Path) -> None:
     older(path)
     change(path, "DROP TABLE runs")
     before = path.read_bytes()
-    refused(lambda: VoteStore(path), "bring up to date", "no such table")
+    refused(lambda: VoteStore(path), str(path), "other tables", "use another path")
     assert path.read_bytes() == before
+
+
+def test_a_damaged_run_leaves_the_others_as_they_are(path: Path) -> None:
+    with VoteStore(path) as store:
+        store.add_run("abd", {**CONFIG, "seed": 1})
+        store.add_votes("abd", [row(1)])
+    change(path, "UPDATE runs SET config = '{' WHERE key = 'abc'")
+    with VoteStore(path) as store:
+        assert store.find("abd") == "abd" and store.config("abd")["seed"] == 1
+        assert sorted(store.votes("abd")) == [1]
+        store.add_run("abd", {**CONFIG, "seed": 1, "images": 50})
+        assert store.config("abd")["images"] == 50
+        for read_it in (store.runs, lambda: store.config("abc"), lambda: store.votes("abc")):
+            refused(read_it, "damaged run abc")
+
+
+def test_a_run_that_is_lost_is_told(path: Path) -> None:
+    change(path, "DELETE FROM runs")
+    refused(lambda: read(path), "has lost run abc")
+
+
+def test_the_counts_of_the_most_classes_fit_and_more_are_refused_at_once(tmp_path: Path) -> None:
+    """A count of all classes with as many digits as 10^8 draws allow; 2^20 is what the store promises."""
+    classes, n = 1 << 20, 10**8
+    config = {"num_classes": classes, "n0": n, "n": n, "stopping": "fixed", "images": 1}
+    counts = np.full(classes, n // classes)
+    counts[0] += n - counts.sum()
+    with VoteStore(tmp_path / "votes.sqlite") as store:
+        store.add_run("abc", config)
+        store.add_votes("abc", [row(0, tuple(counts), tuple(counts))])
+        assert (store.votes("abc")[0].counts == counts).all()
+        refused(
+            lambda: store.add_run("b", {**config, "num_classes": classes + 1}), "1048577 classes", "at most 1048576"
+        )
+        assert list(store.runs()) == ["abc"]
+
+
+@pytest.mark.skipif(not hasattr(sqlite3.Connection, "setlimit"), reason="from Python 3.11 on")
+def test_a_row_that_does_not_fit(path: Path) -> None:
+    long = row(8, counts=tuple([10**17] * 10**6))
+    with VoteStore(path) as store:
+        refused(lambda: store.add_votes("abc", [long]), "too big", "16 MiB", "use a network with fewer")
+        assert sorted(store.votes("abc")) == [0, 7]
 
 
 @pytest.mark.parametrize("name", ["a\0b", "\ud800"])
@@ -363,6 +456,8 @@ def test_runs_are_found_by_the_beginning_of_their_key(tmp_path: Path) -> None:
             store.find("aa")
         with pytest.raises(UnknownNameError, match="no run"):
             store.find("c")
+        store.add_run("aa", CONFIG)
+        assert store.find("aa") == "aa", "a whole key is no beginning"
 
 
 def test_two_writers_fill_one_run(path: Path) -> None:
