@@ -78,12 +78,12 @@ class SmoothedClassifier(nn.Module):
         if not isinstance(compiled, bool):
             raise ParameterError(f"compiled must be True or False, not {compiled!r}")
         self.compiled = compiled
-        if not isinstance(sound, int) or (not isinstance(sound, bool) and not 1 <= sound <= MOST_LEVELS):
+        if not isinstance(sound, bool) and not (isinstance(sound, int | np.integer) and 1 <= sound <= MOST_LEVELS):
             raise ParameterError(
                 f"sound must be True, False or a whole number of levels from 1 to {MOST_LEVELS}, not {sound!r}"
             )
-        self.levels = {True: LEVELS, False: 0}[sound] if isinstance(sound, bool) else sound
-        if sound is not False:
+        self.levels = LEVELS if sound is True else int(sound)
+        if self.levels:
             GridNoise(noise, self.levels)  # refuses what has no exact draws
         self._bank_noise: dict[tuple[Any, ...], Tensor] = {}
 

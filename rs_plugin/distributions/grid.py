@@ -16,9 +16,11 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any, Final
 
 import mpmath
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -50,16 +52,16 @@ class GridNoise:
     """
 
     def __init__(self, noise: SmoothingDistribution, levels: int = 255, bits: int = _BITS) -> None:
-        if isinstance(levels, bool) or not isinstance(levels, int) or not 1 <= levels <= MOST_LEVELS:
+        if isinstance(levels, bool) or not isinstance(levels, int | np.integer) or not 1 <= levels <= MOST_LEVELS:
             raise ParameterError(f"levels must be a whole number from 1 to {MOST_LEVELS}, not {levels!r}")
         if type(noise) not in (Gaussian, Laplace):
             raise ParameterError(
                 f"exact noise on a grid is there for Gaussian and Laplace noise, not for {noise}; choose one of these, "
                 f"or leave out sound=True"
             )
-        self.noise, self.levels = noise, levels
+        self.noise, self.levels = noise, int(levels)
         self._bits = bits
-        self._law = _Law(type(noise), next(iter(noise.parameters.values())), levels)
+        self._law = _Law(type(noise), next(iter(noise.parameters.values())), self.levels)
         self._floors, self._first, self._table = _tables(self._law, bits)
         self._moved: dict[torch.device, tuple[Tensor, Tensor]] = {}
 
@@ -92,10 +94,9 @@ class GridNoise:
         Raises:
             InputError: a value is no multiple of the step, as float32 has it.
         """
-        steps = torch.round(images.to(torch.float32) * self.levels)
-        off = steps / self.levels != images  # a quotient of whole numbers is rounded once
+        steps, off = _rounded(images, self.levels)
         if bool(off.any()):
-            fit = next((n for n in (255, 16, 4080, 65535) if _on_grid(images, n)), None)
+            fit = next((n for n in (255, 16, 4080, 65535) if not bool(_rounded(images, n)[1].any())), None)
             remedy = f"sound={fit} would do" if fit else "certify the images that rounding makes of them"
             raise InputError(
                 f"sound counting on a grid needs images of multiples of 1/{self.levels}; {float(images[off][0])!r} is "
@@ -114,21 +115,19 @@ class GridNoise:
         return self._moved[device]
 
 
-def _on_grid(images: Tensor, levels: int) -> bool:
-    return bool((torch.round(images * levels) / levels == images).all())
+def _rounded(images: Tensor, levels: int) -> tuple[Tensor, Tensor]:
+    """Return images in whole numbers of steps, and where they are off the grid."""
+    steps = torch.round(images.to(torch.float32) * levels)
+    return steps, steps / levels != images  # a quotient of whole numbers is rounded once
 
 
+@dataclass(frozen=True)
 class _Law:
     """The law of one coordinate on the grid."""
 
-    def __init__(self, family: type[SmoothingDistribution], scale: float, levels: int) -> None:
-        self.family, self.scale, self.levels = family, scale, levels
-
-    def __hash__(self) -> int:
-        return hash((self.family, self.scale, self.levels))
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, _Law) and vars(self) == vars(other)
+    family: type[SmoothingDistribution]
+    scale: float
+    levels: int
 
     def tail(self, j: int, mp: Any) -> Any:
         """Return ``P(z > (j + 1/2) h)``, to the precision of mpmath's context ``mp``, for ``j`` of 0 or more."""
@@ -179,14 +178,18 @@ def _tables(law: _Law, bits: int) -> tuple[Tensor, int, Tensor]:
         ``floor(2^bits F((j + 1/2) h))`` for all ``j`` for which it is neither 0 nor all ones and one more on each side,
         the first of these ``j``, and for the first 16 bits of a draw its cell, NaN where they do not tell it.
     """
-    tails: list[int] = []
     mp = _context(4 * _BITS)
-    while not tails or tails[-1]:
-        tails.append(int(mp.floor(mp.ldexp(law.tail(len(tails), mp), bits))))
-        if len(tails) > _MOST_CELLS:
-            raise ParameterError(
-                f"a scale of {law.scale:g} has more than {_MOST_CELLS} steps of 1/{law.levels}; choose fewer levels"
-            )
+
+    def floor(j: int) -> int:
+        return int(mp.floor(mp.ldexp(law.tail(j, mp), bits)))
+
+    if floor(_MOST_CELLS):
+        raise ParameterError(
+            f"a scale of {law.scale:g} has more than {_MOST_CELLS} steps of 1/{law.levels}; choose fewer levels"
+        )
+    tails = [floor(0)]
+    while tails[-1]:
+        tails.append(floor(len(tails)))
     ones = (1 << bits) - 1
     floors = torch.tensor([*reversed(tails), *(ones - tail for tail in tails)], dtype=torch.int64)
     first = -len(tails)

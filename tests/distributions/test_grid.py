@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import mpmath
 import numpy as np
 import pytest
@@ -148,7 +150,7 @@ def test_other_noise_is_refused(noise):
         GridNoise(noise)
 
 
-@pytest.mark.parametrize("levels", [0, -1, 2.0, True, MOST_LEVELS + 1])
+@pytest.mark.parametrize("levels", [0, -1, 2.0, True, MOST_LEVELS + 1, np.int64(0), np.float64(255.0), np.True_])
 def test_levels_out_of_range_are_refused(levels):
     with pytest.raises(ParameterError, match="levels must be a whole number from 1 to 65536"):
         GridNoise(Gaussian(0.25), levels)
@@ -160,9 +162,35 @@ def test_noise_of_too_many_steps_is_refused(noise):
         GridNoise(noise)
 
 
-def test_sums_are_whole_and_exact():
-    """The widest noise that is allowed stays far below what float32 holds exactly; further bits reach 62 b more."""
-    assert module._MOST_CELLS + 62 * 2**16 + MOST_LEVELS < 2**24
+def test_numpys_whole_numbers_are_levels():
+    grid = GridNoise(Gaussian(0.25), np.int64(16))
+    assert (type(grid.levels), grid.levels) == (int, 16)
+    assert grid._law == GridNoise(Gaussian(0.25), 16)._law
+
+
+def widest(cells, levels):
+    """Return the scale of Laplace noise with ``P(z > (cells + 1/2) h) = exp(-(cells + 1/2) h / b) / 2 = 2^-62``."""
+    return (cells + 0.5) / (61 * math.log(2)) / levels
+
+
+def test_noise_is_allowed_up_to_the_widest(monkeypatch):
+    monkeypatch.setattr(module, "_MOST_CELLS", 500)
+    assert GridNoise(Laplace(0.999 * widest(500, 255)))._first == -501  # 0 to 500 on each side
+    with pytest.raises(ParameterError, match="more than 500 steps of 1/255"):
+        GridNoise(Laplace(1.001 * widest(500, 255)))
+
+
+@pytest.mark.parametrize("sign", [-1, 1])
+def test_sums_are_exact_for_the_widest_noise(sign):
+    """Laplace noise has the longer tail; of a draw whose first 3 000 bits are alike float32 still holds all sums."""
+    mp = module._context(4000)
+    u = mp.ldexp(1, -3000)
+    law = module._Law(Laplace, widest(module._MOST_CELLS, MOST_LEVELS), MOST_LEVELS)
+    furthest = law.cell(u if sign < 0 else 1 - u, mp)
+    assert furthest == pytest.approx(sign * (module._MOST_CELLS + 0.5) * 2999 / 61, abs=1.0)
+    images = torch.arange(MOST_LEVELS + 1, dtype=torch.int64)
+    sums = images.to(torch.float32) + torch.tensor(float(furthest), dtype=torch.float32)
+    assert torch.equal(sums.to(torch.int64), images + furthest)
 
 
 def test_the_tables_do_not_depend_on_mpmaths_precision_elsewhere():

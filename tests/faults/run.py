@@ -1,10 +1,11 @@
 """Breaks runs in every way that was thought of, and looks whether a table comes out otherwise or a vote is lost.
 
 ``python tests/faults/run.py`` takes about half an hour on two cores and writes ``tests/faults/RESULTS.md``;
-``--only NAME`` tries one fault, ``--share 0.1`` a tenth of the trials. Each trial ends in one of three ways:
+``--only NAME`` tries one fault, ``--share 0.1`` a tenth of the trials. Each trial ends in one of four ways:
 
 * *equal*: the table is that of an undisturbed run, after the command was run again if need be;
 * *one line*: the command stopped with one line that says what is wrong, and what was stored is still there;
+* *missed*: the fault did not happen, or came after the table was out: the trial says nothing;
 * *wrong*: anything else. There must be none.
 
 Full and read-only disks are mounted where that is allowed; else a limit on the size of files and permissions stand in.
@@ -118,6 +119,16 @@ class Place:
                 raise WrongError("stored votes are lost or changed")
 
 
+def in_main(pid: int) -> bool:
+    """Return whether a process has a handler of SIGTERM, which ``rs_plugin.cli.main.main`` installs and removes."""
+    try:
+        status = Path(f"/proc/{pid}/status").read_text(encoding="utf-8")
+    except OSError:  # it has ended
+        return False
+    (mask,) = (line.split()[1] for line in status.splitlines() if line.startswith("SigCgt:"))
+    return bool(int(mask, 16) >> (signal.SIGTERM - 1) & 1)
+
+
 def votes_of(content: dict[str, Any]) -> Any:
     """Return what must be equal of a command's JSON: all records but for their seconds."""
     return [
@@ -150,14 +161,18 @@ def _signalled(place: Place, chance: random.Random, number: int, what: signal.Si
         time.sleep(chance.uniform(0.0, 2.0))
     else:
         time.sleep(chance.uniform(0.0, 4.0))
+    handled = what != signal.SIGKILL and in_main(process.pid)
     process.send_signal(what)
     out, err = process.communicate(timeout=60)
-    if what != signal.SIGKILL and process.returncode >= 0 and "Traceback" not in err:
-        place.judged(mode, process.returncode, out, err)
+    late = not handled and out.endswith("\n}\n")  # all of the table
+    if late:
+        place.judged(mode, 0, out, err)
+    elif (handled or process.returncode != -what) and place.judged(mode, process.returncode, out, err) != "one line":
+        raise WrongError("the signal did not stop it")
     before = place.kept()
     ended = place.end(mode)
     place.nothing_lost(before)
-    return ended
+    return "missed" if late else ended
 
 
 def frozen(place: Place, chance: random.Random, number: int) -> str:
@@ -167,9 +182,11 @@ def frozen(place: Place, chance: random.Random, number: int) -> str:
     time.sleep(chance.uniform(2.0, 6.0))
     process.send_signal(signal.SIGSTOP)
     time.sleep(3.0)
+    missed = not in_main(process.pid)
     process.send_signal(signal.SIGCONT)
     out, err = process.communicate(timeout=120)
-    return place.judged(mode, process.returncode, out, err)
+    ended = place.judged(mode, process.returncode, out, err)
+    return "missed" if missed else ended
 
 
 @contextlib.contextmanager
@@ -205,7 +222,7 @@ def full(place: Place, chance: random.Random, number: int) -> str:
     if place.end(mode) != "equal":
         raise WrongError("the second run did not end")
     place.nothing_lost(before)
-    return first
+    return "missed" if first == "equal" else first  # there was room enough
 
 
 @contextlib.contextmanager
@@ -227,8 +244,15 @@ def read_only(folder: Path) -> Iterator[None]:
                 path.chmod(0o755)
 
 
+def listed(store: Path) -> tuple[int, str]:
+    """Return how recertify ends on a store, and its list of the runs there."""
+    words = [sys.executable, "-m", "rs_plugin", "recertify", "--store", str(store)]
+    done = subprocess.run(words, capture_output=True, text=True, check=False)
+    return done.returncode, done.stdout
+
+
 def forbidden(place: Place, chance: random.Random, number: int) -> str:
-    """A store that can be read and not written; it is read by recertify, and evaluate stops."""
+    """A store that can be read and not written: recertify reads it, and evaluate stops where a vote is missing."""
     mode, folder = mode_of(number), place.folder / "forbidden"
     folder.mkdir()
     process = place.start(mode, store=folder / "runs.sqlite")
@@ -237,14 +261,17 @@ def forbidden(place: Place, chance: random.Random, number: int) -> str:
     time.sleep(chance.uniform(0.0, 2.0))
     process.kill()
     process.communicate()
-    shutil.copytree(folder, copied := place.folder / "copied")
-    there = (copied / "runs.sqlite").exists()
+    copied, writable = (shutil.copytree(folder, place.folder / name) for name in ("copied", "writable"))
     with read_only(folder):
+        if os.access(folder, os.W_OK):
+            return "missed"
         first = place.end(mode, store=folder / "runs.sqlite")
-        words = [sys.executable, "-m", "rs_plugin", "recertify", "--store", str(folder / "runs.sqlite")]
-        done = subprocess.run(words, capture_output=True, text=True, check=False)
-        if there and done.returncode not in (0, 2):
-            raise WrongError(f"recertify ended with {done.returncode}: {done.stderr[-300:]!r}")
+        found = listed(folder / "runs.sqlite")
+    expected = listed(writable / "runs.sqlite")
+    # What was killed within a transaction must be rolled back, which takes writing.
+    torn = (copied / "runs.sqlite-journal").exists()
+    if found != expected and not (torn and found[0] == 2):
+        raise WrongError(f"recertify ended with {found}, where it can write with {expected}")
     for path in copied.iterdir():
         if path.read_bytes() != (folder / path.name).read_bytes():
             raise WrongError(f"{path.name} changed")
@@ -265,7 +292,8 @@ def damaged(place: Place, chance: random.Random, number: int) -> str:
     whole = place.folder.parent / f"{mode}.sqlite"
     if not whole.exists():
         place.judged(mode, *in_process(place.words(mode, whole)))
-    content = bytearray(whole.read_bytes())
+    undamaged = whole.read_bytes()
+    content = bytearray(undamaged)
     start = 4096 * chance.randrange(len(content) // 4096)
     kind = number // 2 % 4
     if kind == 0:
@@ -278,7 +306,8 @@ def damaged(place: Place, chance: random.Random, number: int) -> str:
     else:
         content[start + chance.randrange(4096)] ^= 1 << chance.randrange(8)
     place.store.write_bytes(content)
-    return place.judged(mode, *in_process(place.words(mode)))
+    ended = place.judged(mode, *in_process(place.words(mode)))
+    return "missed" if content == undamaged else ended
 
 
 def together(place: Place, chance: random.Random, number: int) -> str:
@@ -339,38 +368,40 @@ def moody(place: Place, chance: random.Random, number: int) -> str:
                 continue
             if not found.equals(expected):
                 raise WrongError("another table")
-            return "equal"
+            return "equal" if failures else "missed"
     finally:
         sign.unlink(missing_ok=True)
     raise WrongError("it never ended")
 
 
-def workers_of(process: subprocess.Popen[str]) -> list[int]:
-    """Return Ray's actors below a process."""
+def busy_workers(process: subprocess.Popen[str]) -> list[int]:
+    """Return Ray's actors below a process that count; actors are named after what they do when they do it."""
     import psutil
 
     try:
         children = psutil.Process(process.pid).children(recursive=True)
-        return [child.pid for child in children if "ray::" in " ".join(child.cmdline() or [child.name()])]
-    except psutil.Error:
+        names = {child.pid: " ".join(child.cmdline()) for child in children}
+    except psutil.Error:  # one of them has just ended
         return []
+    return [pid for pid, name in names.items() if "ray::" in name and "count" in name]
 
 
 def of_ray(place: Place, chance: random.Random, number: int, what: signal.Signals) -> str:
     mode = mode_of(number)
     process = place.start(mode, more=["--executor", "ray", "--workers", "2", "--n-examples", "60"])
     deadline = time.monotonic() + 120.0
-    while process.poll() is None and time.monotonic() < deadline:
-        # Actors are named after what they do when they do it.
-        busy = [pid for pid in workers_of(process) if b"count" in Path(f"/proc/{pid}/cmdline").read_bytes()]
+    missed = True
+    while missed and process.poll() is None and time.monotonic() < deadline:
+        busy = busy_workers(process)
         if busy:
             time.sleep(chance.uniform(0.0, 0.3))
             with contextlib.suppress(ProcessLookupError):
                 os.kill(busy[0], what)
-            break
+                missed = not in_main(process.pid)
         time.sleep(0.02)
     out, err = process.communicate(timeout=280)
-    return place.judged(mode, process.returncode, out, err)
+    ended = place.judged(mode, process.returncode, out, err)
+    return "missed" if missed else ended
 
 
 def worker_stopped(place: Place, chance: random.Random, number: int) -> str:
@@ -428,11 +459,11 @@ def page(faults: list[Fault], seed: int) -> str:
         "Written by `python tests/faults/run.py`, which says what the columns mean. "
         f"Seed {seed}; Python {platform.python_version()}, torch {torch.__version__}, {os.cpu_count()} cores.",
         "",
-        "| fault | what is done | trials | equal | one line | wrong |",
-        "| --- | --- | --- | --- | --- | --- |",
+        "| fault | what is done | trials | equal | one line | missed | wrong |",
+        "| --- | --- | --- | --- | --- | --- | --- |",
     ]
     for fault in faults:
-        ends = [fault.ends[end] for end in ("equal", "one line", "wrong")]
+        ends = [fault.ends[end] for end in ("equal", "one line", "missed", "wrong")]
         lines.append(f"| {fault.name} | {fault.what} | {sum(ends)} | {' | '.join(map(str, ends))} |")
     return "\n".join(lines) + "\n"
 

@@ -1,9 +1,13 @@
-"""A thousand strange inputs each for what reads text and files: an answer or one line that says what is wrong."""
+"""A thousand strange inputs each for what reads text and files: an answer or one line that says what is wrong.
+
+Attacks are tried with few draws, AutoAttack not at all, since it takes minutes; ``torch.compile`` changes nothing here.
+"""
 
 from __future__ import annotations
 
 import argparse
 import contextlib
+import functools
 import io
 import json
 import sqlite3
@@ -15,6 +19,7 @@ from typing import Any
 from urllib.error import URLError
 
 import pytest
+import torch
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
@@ -42,9 +47,17 @@ NAMES = [
     "good.sqlite", "empty", "text", "bytes", "folder", "good.toml", "Res256Crop224",
 ]  # fmt: skip
 
+#: Beginnings that fit, so that some runs go far.
+MODEL = ["--model", "digits_gaussian_0.25"]
+BEGINNINGS = {
+    "train": [[], ["--adversary", "0.5"]], "plan": [[], MODEL, [*MODEL, "--compiled"]],
+    "evaluate": [[], MODEL, [*MODEL, "--compiled"], [*MODEL, "--attack", "pgd"]],
+}  # fmt: skip
+
 #: Options whose right values would make a run long, or reach out.
 KEPT_SMALL = {
-    "train": ["--epochs", "1", "--dataset", "nowhere"], "evaluate": ["--n-examples", "1", "--n", "20"],
+    "train": ["--epochs", "1", "--dataset", "nowhere"],
+    "evaluate": ["--n-examples", "1", "--n", "20", "--attack-n", "20", "--bank", "2"],
     "plan": ["--n-examples", "1", "--seconds", "0.01"],
 }  # fmt: skip
 
@@ -59,6 +72,12 @@ def said(words: list[str]) -> tuple[int, str]:
         except SystemExit as end:
             code = int(end.code or 0)
     return code, err.getvalue()
+
+
+def is_one_line(err: str) -> bool:
+    """Return whether one line, and only warnings beside it, was said, and it is one of the command."""
+    lines = [line for line in err.splitlines() if line.strip() and not line.startswith("rs-plugin: warning: ")]
+    return len(lines) == 1 and lines[0].startswith("rs-plugin: error: ")
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -79,6 +98,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         patch.setattr("urllib.request.urlopen", never)
         patch.setattr("urllib.request.urlretrieve", never)
         patch.setattr("rs_plugin.evaluation.executors.on_ray._import_ray", no_ray)
+        patch.setattr(torch, "compile", lambda network, **how: network)
         rs.evaluate(toy_model(), toy_data(6), "L2", [0.1], n=200, alpha=0.01, store="good.sqlite")
         rs.evaluate(toy_model(), toy_data(6), "L2", [0.1], n=900, alpha=0.01, store="good.sqlite", stopping="anytime")
         Path("empty").touch()
@@ -96,7 +116,6 @@ def options_of(subcommand: str) -> list[argparse.Action]:
 
 SUBCOMMANDS = ["evaluate", "plan", "curve", "train", "list", "recertify", "fetch", "leaderboard"]
 OPTIONS = {name: options_of(name) for name in SUBCOMMANDS}
-SLOW = {"--compiled", "--attack", "--adversary"}
 
 values = st.one_of(st.sampled_from(STRANGE), st.sampled_from(NAMES), st.text(max_size=12))
 
@@ -105,9 +124,9 @@ values = st.one_of(st.sampled_from(STRANGE), st.sampled_from(NAMES), st.text(max
 def lines(draw: st.DrawFn) -> list[str]:
     """Return the words of a command line: options of a subcommand with any values, now and then anything."""
     subcommand = draw(st.sampled_from([*SUBCOMMANDS, "", "evaluat", "--version"]))
-    words = [subcommand]
+    words = [subcommand, *draw(st.sampled_from(BEGINNINGS.get(subcommand, [[]])))]
     for _ in range(draw(st.integers(0, 4))):
-        known = [action for action in OPTIONS.get(subcommand, []) if not SLOW & {*action.option_strings}]
+        known = OPTIONS.get(subcommand, [])
         if known and draw(st.integers(0, 9)):
             action = draw(st.sampled_from(known))
             words.append(action.option_strings[-1])
@@ -118,20 +137,26 @@ def lines(draw: st.DrawFn) -> list[str]:
     return words + KEPT_SMALL.get(subcommand, [])
 
 
+ONE = ["evaluate", *MODEL, "--store", "one.sqlite", *KEPT_SMALL["evaluate"]]
+
+
 @THOUSAND
 @given(lines())
 @example([])
 @example(["evaluate", "--store", "\x00"])
 @example(["evaluate", "--output", "\x00"])
+@example([*ONE, "--compiled"])
+@example([*ONE, "--attack", "pgd"])
+@example([*ONE, "--attack", "pgd", "--sound"])
 def test_any_command_line_ends_in_an_answer_or_one_line(words: list[str]) -> None:
     code, err = said(words)
     assert code in CODES, (words, code)
     assert "Traceback" not in err
     if code == 2 and words:
-        assert err.splitlines()[-1].startswith(("rs-plugin: error: ", "rs-plugin: ")), (words, err)
+        assert is_one_line(err), (words, err)
 
 
-WITH_FILE = ["evaluate", "--config", "fuzzed.toml", "--model", "digits_gaussian_0.25"]
+WITH_FILE = ["evaluate", "--config", "fuzzed.toml", *MODEL]
 
 plain = st.one_of(
     st.booleans(), st.integers(-(2**65), 2**65), st.floats(), values, st.lists(values, max_size=3),
@@ -157,7 +182,6 @@ def files(draw: st.DrawFn) -> bytes:
     if not draw(st.integers(0, 4)):
         return draw(st.binary(max_size=60))
     names = [action.option_strings[-1].lstrip("-") for action in OPTIONS["evaluate"]]
-    names = [name for name in names if f"--{name}" not in SLOW | {"--n", "--n-examples"}]
     keys = st.one_of(st.sampled_from(names), st.sampled_from(["help", "config", "nonsense", "a.b"]))
     chosen = draw(st.lists(st.tuples(keys, plain), max_size=5))
     return "\n".join(f"{key} = {toml_of(value)}" for key, value in chosen).encode("utf-8", "surrogatepass")
@@ -168,13 +192,14 @@ def files(draw: st.DrawFn) -> bytes:
 @example(b"")
 @example(b"[evaluate]\nn = 3\n")
 @example(b"n_examples = 1\nconfig = 'x'\n")
+@example(b"attack = ['pgd']\ncompiled = true\n")
 def test_any_configuration_ends_in_an_answer_or_one_line(content: bytes) -> None:
     Path("fuzzed.toml").write_bytes(content)
-    code, err = said([*WITH_FILE, "--n-examples", "1", "--n", "20"])
+    code, err = said([*WITH_FILE, *KEPT_SMALL["evaluate"]])
     assert code in CODES, content
     assert "Traceback" not in err
     if code == 2:
-        assert err.splitlines()[-1].startswith("rs-plugin: error: "), (content, err)
+        assert is_one_line(err), (content, err)
 
 
 FAMILIES = ["gaussian", "laplace", "l1_exponential", "mixed_norm", "norm_exponential", "max_tilted_exponential", "os"]
@@ -221,6 +246,11 @@ def found_in(path: Path) -> dict[str, set[str]]:
     return votes
 
 
+@functools.cache
+def found_in_good() -> dict[str, set[str]]:
+    return found_in(Path("good.sqlite"))
+
+
 @st.composite
 def damages(draw: st.DrawFn) -> tuple[str, Any]:
     """Return what happens to a store: bytes that change, an end that is cut off, a cell with another value."""
@@ -265,7 +295,7 @@ def test_a_damaged_store_is_read_right_or_refused(damage: tuple[str, Any]) -> No
         except RSPluginError as error:
             assert str(error)
             return
-        expected = found_in(Path("good.sqlite"))
+        expected = found_in_good()
     # What is not there any more is counted again; what is there is as it was.
     assert found.keys() <= expected.keys(), damage
     assert all(votes <= expected[key] for key, votes in found.items()), damage
