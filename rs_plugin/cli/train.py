@@ -64,6 +64,7 @@ _SETTINGS: dict[str, tuple[Callable[[str], Any], str, str]] = {
     "adversary_steps": (whole, "N", "steps of the adversary (default: 2)"),
     "adversary_draws": (whole, "N", "draws that the adversary sees, and the network is trained on (default: 2)"),
     "seed": (whole, "N", "seed of everything random (default: 0)"),
+    "device": (str, "NAME", "cpu or cuda (default: cpu)"),
 }
 
 

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from rs_plugin.registry import Registry
 
-#: From images of shape (n, channels, height, width) and a generator to new images of the same shape.
+#: From images of shape (n, channels, height, width) and a generator of their device to new images of the same shape.
 Augmentation = Callable[[Tensor, torch.Generator], Tensor]
 
 #: Every augmentation that a training recipe can name; other packages add theirs under the entry-point group.
@@ -27,13 +27,14 @@ def shift(images: Tensor, generator: torch.Generator) -> Tensor:
     Pixels that come in from outside are 0. On images of 8 by 8 pixels a move is large, hence not all are moved.
     """
     count, _, height, width = images.shape
-    offsets = torch.randint(0, 3, (2, count), generator=generator)
-    offsets[:, torch.rand(count, generator=generator) < 0.75] = 1
+    device = images.device
+    offsets = torch.randint(0, 3, (2, count), generator=generator, device=device)
+    offsets[:, torch.rand(count, generator=generator, device=device) < 0.75] = 1
     padded = nn.functional.pad(images, (1, 1, 1, 1))
-    rows = (offsets[0, :, None] + torch.arange(height)).view(count, 1, height, 1)
-    columns = (offsets[1, :, None] + torch.arange(width)).view(count, 1, 1, width)
-    which = torch.arange(count).view(count, 1, 1, 1)
-    channels = torch.arange(images.shape[1]).view(1, -1, 1, 1)
+    rows = (offsets[0, :, None] + torch.arange(height, device=device)).view(count, 1, height, 1)
+    columns = (offsets[1, :, None] + torch.arange(width, device=device)).view(count, 1, 1, width)
+    which = torch.arange(count, device=device).view(count, 1, 1, 1)
+    channels = torch.arange(images.shape[1], device=device).view(1, -1, 1, 1)
     return padded[which, channels, rows, columns]
 
 
@@ -43,14 +44,16 @@ def crop_flip(images: Tensor, generator: torch.Generator) -> Tensor:
     Pixels that come in from outside are 0: the augmentation of He et al. (CVPR 2016), Section 4.2, for CIFAR.
     """
     count, _, height, width = images.shape
-    offsets = torch.randint(0, 9, (2, count), generator=generator)
-    mirrored = torch.rand(count, generator=generator) < 0.5
+    device = images.device
+    offsets = torch.randint(0, 9, (2, count), generator=generator, device=device)
+    mirrored = torch.rand(count, generator=generator, device=device) < 0.5
     padded = nn.functional.pad(images, (4, 4, 4, 4))
-    across = torch.where(mirrored[:, None], torch.arange(width - 1, -1, -1), torch.arange(width))
-    rows = (offsets[0, :, None] + torch.arange(height)).view(count, 1, height, 1)
+    ahead = torch.arange(width, device=device)
+    across = torch.where(mirrored[:, None], ahead.flip(0), ahead)
+    rows = (offsets[0, :, None] + torch.arange(height, device=device)).view(count, 1, height, 1)
     columns = (offsets[1, :, None] + across).view(count, 1, 1, width)
-    which = torch.arange(count).view(count, 1, 1, 1)
-    channels = torch.arange(images.shape[1]).view(1, -1, 1, 1)
+    which = torch.arange(count, device=device).view(count, 1, 1, 1)
+    channels = torch.arange(images.shape[1], device=device).view(1, -1, 1, 1)
     return padded[which, channels, rows, columns]
 
 

@@ -12,13 +12,13 @@ from pathlib import Path
 from typing import Final
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from rs_plugin import __version__
 from rs_plugin.datasets import Dataset, load_dataset
 from rs_plugin.datasets.augmentation import Augmentation, augmentations
 from rs_plugin.distributions import SmoothingDistribution, parse_noise
-from rs_plugin.errors import ModelError
+from rs_plugin.errors import ModelError, ParameterError
 from rs_plugin.networks import build_network
 from rs_plugin.training.adversary import noisy_batch
 from rs_plugin.training.checkpoint import Checkpoint
@@ -69,7 +69,7 @@ def train(
             from the keyboard, is always written.
 
     Raises:
-        ParameterError: a setting does not fit, or the checkpoint belongs to another recipe.
+        ParameterError: a setting does not fit, the checkpoint belongs to another recipe, or there is no GPU.
         UnknownNameError: no data set, architecture, noise or augmentation has the given name.
         ModelError: the loss is not finite, or the network does not fit the images.
     """
@@ -77,11 +77,13 @@ def train(
     name = default_name(config) if name is None else check_name(name)
     held_out, training = load_dataset(config.dataset), load_dataset(f"{config.dataset}_train")
     noise.check_dim(training.dim)
+    if config.device == "cuda" and not torch.cuda.is_available():
+        raise ParameterError("device = 'cuda', and torch finds no GPU here; use 'cpu'")
     path = None if checkpoint is None else Path(checkpoint)
     model, losses = _fit(config, training, noise, progress, log, path, checkpoint_seconds)
     clean = accuracy(model, held_out)
     noisy = accuracy(model, held_out, noise, draws=EVALUATION_DRAWS, seed=EVALUATION_SEED)
-    return TrainResult(model, _card(config, name, model, training, losses, clean, noisy))
+    return TrainResult(model.cpu(), _card(config, name, model.cpu(), training, losses, clean, noisy))
 
 
 def accuracy(
@@ -90,23 +92,25 @@ def accuracy(
     """Return the share of images that ``model`` itself, unsmoothed, classifies rightly; it is put in eval mode.
 
     Args:
-        model: the network.
+        model: the network, on the device where it is to run and the noise is drawn.
         dataset: the images.
         noise: added to every image if given.
         draws: number of draws an image, with noise.
         seed: seed of the noise.
     """
-    generator = torch.Generator().manual_seed(seed)
+    device = next((value.device for value in model.parameters()), torch.device("cpu"))
+    generator = torch.Generator(device).manual_seed(seed)
+    whole, labels = dataset.images.to(device), dataset.labels.to(device)
     passes = draws if noise is not None else 1
     model.eval()
     right = 0
     with torch.inference_mode():
         for _ in range(passes):
-            images = dataset.images
+            images = whole
             if noise is not None:
-                images = images + noise.sample(images.shape, generator=generator, dtype=images.dtype)
+                images = whole + noise.sample(images.shape, generator=generator, dtype=images.dtype)
             predicted = torch.cat([model(block).argmax(1) for block in torch.split(images, _EVALUATION_BATCH)])
-            right += int((predicted == dataset.labels).sum())
+            right += int((predicted == labels).sum())
     return right / (len(dataset) * passes)
 
 
@@ -121,27 +125,31 @@ def _fit(
 ) -> tuple[nn.Module, list[tuple[int, float]]]:
     """Return the trained network, and the mean loss of some epochs, evenly spread, with their numbers."""
     augment = augmentations.get(config.augmentation)
-    generator = torch.Generator().manual_seed(config.seed)
+    device = torch.device(config.device)
+    generator = torch.Generator(device).manual_seed(config.seed)
     # Initialisation, and layers such as dropout, draw from torch's global generator: it is lent to them, seeded.
-    with torch.random.fork_rng(devices=[]):
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         _seed_global(generator)
         model = build_network(config.architecture, training.num_classes)
         _check_fit(model, config, training)
         if config.start:
             model.load_state_dict(_start_of(config, training).state_dict())
         model.train()
-        model = model.to(memory_format=_layout(config))
+        model = model.to(device).to(memory_format=_layout(config))
+        images, labels = training.images.to(device), training.labels.to(device)
         optimizer = _optimizer(config, model)
         steps = config.epochs * math.ceil(len(training) / config.batch_size)
         schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, max_lr=config.lr, total_steps=steps)
         state = Checkpoint(checkpoint, config, training, model, optimizer, schedule, generator)
         done, losses = state.restore()
+        if device.type == "cuda" and not config.adversary and len(images) % config.batch_size == 0:
+            _replay(model, images[: config.batch_size], config)
         written = time.monotonic()
         if progress is not None:
             progress(done, config.epochs)
         try:
             for epoch in range(done + 1, config.epochs + 1):
-                total = _pass(model, training, augment, noise, config, generator, optimizer, schedule)
+                total = _pass(model, images, labels, augment, noise, config, generator, optimizer, schedule)
                 if not math.isfinite(total):
                     raise ModelError(f"the loss is {total} after epoch {epoch}; choose a smaller lr than {config.lr}")
                 told = epoch == config.epochs or epoch % max(1, config.epochs // _TOLD) == 0
@@ -158,6 +166,7 @@ def _fit(
         except KeyboardInterrupt:
             state.write()
             raise
+    vars(model).pop("forward", None)  # of ``_replay``
     model = model.to(memory_format=torch.contiguous_format)
     if config.precision == "bfloat16":
         _round_to_half(model)
@@ -166,7 +175,8 @@ def _fit(
 
 def _pass(
     model: nn.Module,
-    training: Dataset,
+    images: Tensor,
+    labels: Tensor,
     augment: Augmentation,
     noise: SmoothingDistribution,
     config: TrainConfig,
@@ -176,20 +186,34 @@ def _pass(
 ) -> float:
     """Train on every image once, and return the sum of the losses."""
     _seed_global(generator)
-    total = 0.0
-    for batch in torch.split(torch.randperm(len(training), generator=generator), config.batch_size):
-        images = augment(training.images[batch], generator).contiguous(memory_format=_layout(config))
-        labels = training.labels[batch]
-        with torch.autocast("cpu", torch.bfloat16, enabled=config.precision == "bfloat16"):
-            images, labels = noisy_batch(model, images, labels, noise, config, generator)
-            scores = model(images)
-        loss = nn.functional.cross_entropy(scores.float(), labels)
+    total = torch.zeros((), dtype=torch.float64, device=images.device)
+    order = torch.randperm(len(images), generator=generator, device=images.device)
+    for batch in torch.split(order, config.batch_size):
+        shown = augment(images[batch], generator).contiguous(memory_format=_layout(config))
+        with _computing(config):
+            shown, wanted = noisy_batch(model, shown, labels[batch], noise, config, generator)
+            scores = model(shown)
+        loss = nn.functional.cross_entropy(scores.float(), wanted)
         optimizer.zero_grad()
         torch.autograd.backward(loss)
         optimizer.step()
         schedule.step()
-        total += loss.item() * len(batch)
-    return total
+        total += loss.detach().double() * len(batch)
+    return float(total)
+
+
+def _computing(config: TrainConfig, *, cached: bool = True) -> torch.autocast:
+    enabled = config.precision == "bfloat16"
+    return torch.autocast(config.device, torch.bfloat16, enabled=enabled, cache_enabled=cached)
+
+
+def _replay(model: nn.Module, images: Tensor, config: TrainConfig) -> None:
+    """Make the network replay one graph of a GPU's kernels for batches of this size; launching them takes longer."""
+    before = [value.clone() for value in model.buffers()]
+    with _computing(config, cached=False):
+        torch.cuda.make_graphed_callables(model, (images.contiguous(memory_format=_layout(config)),))
+    for value, old in zip(model.buffers(), before, strict=True):
+        value.copy_(old)  # statistics of what the graph was made with
 
 
 def _layout(config: TrainConfig) -> torch.memory_format:
@@ -214,8 +238,9 @@ def _optimizer(config: TrainConfig, model: nn.Module) -> torch.optim.Optimizer:
     if config.optimizer == "adamw":
         return torch.optim.AdamW(model.parameters(), lr=config.lr, weight_decay=config.weight_decay)
     return torch.optim.SGD(
-        model.parameters(), lr=config.lr, momentum=0.9, nesterov=True, weight_decay=config.weight_decay
-    )
+        model.parameters(), lr=config.lr, momentum=0.9, nesterov=True, weight_decay=config.weight_decay,
+        fused=config.device == "cuda",
+    )  # fmt: skip
 
 
 def _round_to_half(model: nn.Module) -> None:
@@ -240,7 +265,10 @@ def _check_fit(model: nn.Module, config: TrainConfig, training: Dataset) -> None
 
 
 def _seed_global(generator: torch.Generator) -> None:
-    torch.default_generator.manual_seed(int(torch.randint(2**62, (), generator=generator)))
+    seed = int(torch.randint(2**62, (), generator=generator, device=generator.device))
+    torch.default_generator.manual_seed(seed)
+    if generator.device.type == "cuda":
+        torch.cuda.manual_seed(seed)
 
 
 def _card(

@@ -17,16 +17,19 @@ from rs_plugin.zoo.card import check_name
 _INTEGERS: Final = {"epochs": 1, "batch_size": 1, "adversary_steps": 1, "adversary_draws": 1, "seed": 0}
 _NUMBERS: Final = {"lr": False, "weight_decay": True, "adversary": True}
 #: Settings that a command names only where they are not the default.
-_FINE_TUNING: Final = ("start", "adversary", "adversary_steps", "adversary_draws")
+_SELDOM: Final = ("start", "adversary", "adversary_steps", "adversary_draws", "device")
 _LR: Final = 3e-3
 _TUNING_LR: Final = 3e-4
 _OPTIMIZERS: Final = ("adamw", "sgd")
 _PRECISIONS: Final = ("float32", "bfloat16")
+_DEVICES: Final = ("cpu", "cuda")
 
 
 @dataclass(frozen=True)
 class TrainConfig:
     """A recipe: with one version of torch, on one thread of one kind of processor, it decides every weight.
+
+    On a GPU it does not: sums there are taken in any order.
 
     Args:
         dataset: the held-out data set; the images of ``<dataset>_train`` are trained on.
@@ -47,6 +50,7 @@ class TrainConfig:
         adversary_steps: steps of projected gradient ascent that move it.
         adversary_draws: draws of the noise that stand for the smoothed classifier, and that the network is trained on.
         seed: seed of initialisation, order, augmentation and noise.
+        device: ``"cpu"`` or ``"cuda"``; draws are other ones there.
 
     Raises:
         ParameterError: a setting has another type or lies outside its range.
@@ -67,6 +71,7 @@ class TrainConfig:
     adversary_steps: int = 2
     adversary_draws: int = 2
     seed: int = 0
+    device: str = "cpu"
 
     def __post_init__(self) -> None:
         if self.lr is None:
@@ -83,7 +88,7 @@ class TrainConfig:
         for name in ("dataset", "architecture", "noise", "augmentation", "start"):
             if not isinstance(getattr(self, name), str):
                 raise ParameterError(f"{name} must be a text, not {getattr(self, name)!r}")
-        for name, known in (("optimizer", _OPTIMIZERS), ("precision", _PRECISIONS)):
+        for name, known in (("optimizer", _OPTIMIZERS), ("precision", _PRECISIONS), ("device", _DEVICES)):
             if getattr(self, name) not in known:
                 raise ParameterError(f"{name} must be {' or '.join(known)}, not {getattr(self, name)!r}")
         for name in ("adversary_steps", "adversary_draws"):
@@ -122,6 +127,6 @@ def command_line(config: TrainConfig, name: str) -> str:
     words = ["rs-plugin", "train"]
     plain = dataclasses.asdict(TrainConfig())
     for setting, value in {**dataclasses.asdict(config), "name": name}.items():
-        if setting not in _FINE_TUNING or value != plain[setting]:
+        if setting not in _SELDOM or value != plain[setting]:
             words += [f"--{setting.replace('_', '-')}", str(value)]
     return shlex.join(words)
