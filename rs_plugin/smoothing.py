@@ -176,7 +176,7 @@ class SmoothedClassifier(nn.Module):
         """
         dim = int(np.prod(image_shape))
         probe(self.noise, dim, self.device)
-        rows = block_rows(dim) if rows is None else rows
+        rows = block_rows(dim, device=self.device.type) if rows is None else rows
         base, precision, compiled = self.base.eval(), self.precision, self.compiled
         return VoteCounter(
             base, self.noise, self.num_classes, image_shape, self.device, rows, precision, compiled, self.grid
@@ -206,7 +206,8 @@ class SmoothedClassifier(nn.Module):
     def _count(self, x: Tensor, ranges: list[DrawRange], seed: int) -> list[list[Counts]]:
         images = check_inputs(x)
         shape = tuple(images.shape[1:])
-        rows = block_rows(int(np.prod(shape)), sum(part.stop - part.start for part in ranges))
+        draws = sum(part.stop - part.start for part in ranges)
+        rows = block_rows(int(np.prod(shape)), draws, self.device.type)
         asks = [Ask(image, index, seed, ranges) for index, image in enumerate(images)]
         return [answer.counts for answer in self.counter(shape, rows).ask(asks)]
 

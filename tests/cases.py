@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from typing import NamedTuple
 
 import pytest
@@ -18,6 +19,9 @@ from rs_plugin.distributions import (
     NormExponential,
     SmoothingDistribution,
 )
+
+#: Where the tests of the samplers draw: they are tested on a GPU with ``RS_DEVICE=cuda``.
+DEVICE = os.environ.get("RS_DEVICE", "cpu")
 
 NORMS = (1, 2, math.inf)
 POWERS = (0.7, 1, 2, 3)

@@ -18,9 +18,10 @@ if TYPE_CHECKING:
 
 #: Number of values that a sampler fills at a time, so that its temporaries stay in the processor's cache.
 BLOCK_VALUES = 1 << 17
+_GPU_VALUES = 1 << 26  # the same on a GPU, which small fills leave idle
 
 #: Part of every stored run's key: raised whenever the same generator state would give other draws.
-SAMPLER_VERSION = 2
+SAMPLER_VERSION = 3
 
 _CONSTRAINTS = ("positive", "nonnegative", "any")
 _LEAST = 1e-4  # of an exponent other than 0: below it laws nearly have the atoms of 0, which rounding blurs
@@ -176,14 +177,14 @@ class SmoothingDistribution(ABC):
 
     def fill(self, out: Tensor, generator: torch.Generator) -> None:
         """Fill ``out``, of shape (count, d), float32 or float64, of the generator's device; ``sample`` unchecked."""
-        rows = max(1, BLOCK_VALUES // out.shape[1])
+        rows = _block_of(out)
         for start in range(0, out.shape[0], rows):
             self._sample(out[start : start + rows], generator)
 
     def fill_chunks(self, out: Tensor, seeds: Sequence[int], generator: torch.Generator) -> None:
         """Fill ``out`` with equal chunks of rows, each from the generator at one of ``seeds``, as ``fill`` would."""
         chunks = out.view(len(seeds), -1, out.shape[1])
-        rows = max(1, BLOCK_VALUES // out.shape[1])
+        rows = _block_of(out)
         choices: list[Tensor] = []
         for chunk, seed in zip(chunks, seeds, strict=True):
             generator.manual_seed(seed)
@@ -245,6 +246,12 @@ class SmoothingDistribution(ABC):
 
     def __hash__(self) -> int:
         return hash((type(self), tuple(self._parameters.items())))
+
+
+def _block_of(out: Tensor) -> int:
+    """Return how many rows are made at a time: what a processor's cache holds, or what fills a GPU."""
+    values = BLOCK_VALUES if out.device.type == "cpu" else _GPU_VALUES
+    return max(1, values // out.shape[1])
 
 
 def worst_shift(threat: Threat, radius: float, dim: int) -> Tensor:

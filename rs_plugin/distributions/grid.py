@@ -69,10 +69,17 @@ class GridNoise:
         """Fill ``out``, float32 and of the generator's device, with independent draws, in steps."""
         bits = torch.empty(out.numel(), dtype=torch.int64, device=out.device)
         bits.random_(0, 1 << self._bits, generator=generator)
-        self._look_up(bits, out.view(-1), generator)
+        flat = out.view(-1)
+        places, starts = self._look_up(bits, flat)
+        for place, start in zip(places, starts, strict=True):
+            flat[place] = float(self._law.resolved(start, self._bits, generator))
 
-    def _look_up(self, bits: Tensor, flat: Tensor, generator: torch.Generator) -> None:
-        """Fill ``flat`` with the cells of numbers of which ``bits`` are the first bits."""
+    def _look_up(self, bits: Tensor, flat: Tensor) -> tuple[list[int], list[int]]:
+        """Fill ``flat`` with the cells of numbers of which ``bits`` are the first bits.
+
+        Returns:
+            The places where only further bits can tell, and the first bits there.
+        """
         floors, table = self._on(flat.device)
         torch.index_select(table, 0, bits >> max(0, self._bits - _TABLE_BITS), out=flat)
         open_ = torch.isnan(flat).nonzero().view(-1)  # a cell ends within what the first bits leave open
@@ -80,12 +87,18 @@ class GridNoise:
         at = torch.searchsorted(floors, rest)
         flat[open_] = (at + self._first).to(flat.dtype)
         met = floors[at.clamp(max=len(floors) - 1)] == rest
-        for place, start in zip(open_[met].tolist(), rest[met].tolist(), strict=True):
-            flat[place] = float(self._law.resolved(start, self._bits, generator))
+        return open_[met].tolist(), rest[met].tolist()
 
     def fill_chunks(self, out: Tensor, seeds: Sequence[int], generator: torch.Generator) -> None:
         """Fill ``out`` with equal chunks of rows, each from the generator at one of ``seeds``, as ``fill`` would."""
-        for chunk, seed in zip(out.view(len(seeds), -1, out.shape[1]), seeds, strict=True):
+        chunks = out.view(len(seeds), -1, out.shape[1])
+        if out.device.type != "cpu":  # looked up at once: every look is a wait for the GPU
+            bits = torch.empty((len(seeds), chunks[0].numel()), dtype=torch.int64, device=out.device)
+            for row, seed in zip(bits, seeds, strict=True):
+                row.random_(0, 1 << self._bits, generator=generator.manual_seed(seed))
+            if not self._look_up(bits.view(-1), out.view(-1))[0]:
+                return
+        for chunk, seed in zip(chunks, seeds, strict=True):
             self.fill(chunk, generator.manual_seed(seed))
 
     def steps_of(self, images: Tensor) -> Tensor:
@@ -107,7 +120,7 @@ class GridNoise:
     def images_of(self, steps: Tensor) -> Tensor:
         """Turn whole numbers of steps into the values that a network sees, in place and each by itself."""
         # By a tensor of its device: GPUs multiply by the rounded inverse of a plain number.
-        return steps.div_(torch.tensor(float(self.levels), device=steps.device))
+        return steps.div_(torch.full((), float(self.levels), device=steps.device))
 
     def _on(self, device: torch.device) -> tuple[Tensor, Tensor]:
         if device not in self._moved:

@@ -132,9 +132,13 @@ class MaxTiltedExponential(SmoothingDistribution):
         self.check_dim(dim)
         return MaxTiltedLaw(self.k, dim) if threat == "Linf" and self.power == 2.0 and dim > 1 else None
 
-    def _is_wide(self, dim: int) -> bool:
-        """Whether the maximum cuts so little off a normal coordinate that few draws fall outside."""
-        return self.power == 2.0 and self.radial_law(dim).small > 2.5 / math.sqrt(2.0)
+    def _is_wide(self, out: Tensor) -> bool:
+        """Whether the maximum cuts so little off a normal coordinate that few draws fall outside.
+
+        A GPU would wait for the number of these; inversion of all draws costs it nothing.
+        """
+        wide = self.power == 2.0 and self.radial_law(out.shape[1]).small > 2.5 / math.sqrt(2.0)
+        return wide and out.device.type == "cpu"
 
     def _sizes(self, uniform: Tensor, dim: int) -> Tensor:
         """Return the maxima for scale 1 at probabilities ``uniform``."""
@@ -144,7 +148,7 @@ class MaxTiltedExponential(SmoothingDistribution):
     def _begin(self, out: Tensor, generator: torch.Generator) -> Tensor:
         count, dim = out.shape
         choices = torch.rand((count, 2), dtype=torch.float64, device=out.device, generator=generator)
-        if self._is_wide(dim):
+        if self._is_wide(out):
             wide_truncated_normal_(out, self._sizes(choices[:, 0], dim) * math.sqrt(2.0), generator)
         else:
             out.uniform_(generator=generator)
@@ -153,7 +157,7 @@ class MaxTiltedExponential(SmoothingDistribution):
     def _finish(self, out: Tensor, choices: Tensor) -> None:
         dim = out.shape[1]
         size = self._sizes(choices[:, 0], dim)
-        if self._is_wide(dim):
+        if self._is_wide(out):
             out.mul_(self.length_scale / math.sqrt(2.0))
         elif self.power == 2.0:
             to_truncated_normal_(to_symmetric_(out), size * math.sqrt(2.0), self.length_scale / math.sqrt(2.0))

@@ -165,7 +165,7 @@ def ask(
     budget, certificate = budgeted_certificate(model.noise, threat, data.dim, method, alpha, seed, n, stopping)
     required = np.atleast_1d(certificate.required_probability(listed))
     return Asked(
-        Counting(model, data.image_shape, int(batch_size or block_rows(data.dim)), place),
+        Counting(model, data.image_shape, int(batch_size or block_rows(data.dim, device=place.type)), place),
         data, subset, threat, listed, required, certificate, budget, alpha, cast(Stopping, stopping), n0, n,
         n if zero_listed else prediction_limit(n), seed,
     )  # fmt: skip

@@ -146,7 +146,7 @@ def attack_certificates(
         )
     certified = [pair for pair in zip(indices, run.outcomes, strict=True) if pair[1].radius > 0]
     threat, seed = run.certificate.threat_model, int(run.config["seed"])
-    counter = model.counter(dataset.image_shape, block_rows(dataset.dim, n))
+    counter = model.counter(dataset.image_shape, block_rows(dataset.dim, n, model.device.type))
     proposals: list[Proposal] = []
     files: list[Path] = []
     for done, (index, outcome) in enumerate(certified):
@@ -254,7 +254,7 @@ def attacked_accuracy(
     threat = parse_threat(threat_model)
     check_seed(seed)
     radius = check_radius("eps", eps)
-    counter = model.counter(dataset.image_shape, block_rows(dataset.dim, n))
+    counter = model.counter(dataset.image_shape, block_rows(dataset.dim, n, model.device.type))
     broken: list[str | None] = []
     rows = zip(dataset.images, dataset.labels.tolist(), dataset.indices.tolist(), strict=True)
     for image, label, index in rows:

@@ -6,8 +6,9 @@ import itertools
 import queue
 import threading
 import time
+from collections import deque
 from collections.abc import Generator, Iterable, Iterator, Sequence
-from typing import Any, Final, TypeVar
+from typing import Any, Final, NamedTuple, TypeVar
 
 import numpy as np
 import torch
@@ -22,8 +23,10 @@ from rs_plugin.voting.passes import check_classes, classes_of, computing_in, sco
 from rs_plugin.voting.schedule import Answer, Ask, Counts, DrawRange, Poll, Schedule, Slot, answers_by
 from rs_plugin.voting.sharing import threads_may_share, turn
 
-_BLOCK_VALUES: Final = 1 << 20
-_BLOCK_ROWS: Final = 256
+#: Rows and values in one pass at most: what suits a processor's cache, and what keeps a GPU busy.
+_BLOCKS: Final = {"cpu": (256, 1 << 20), "cuda": (4096, 1 << 26)}
+#: Groups that are given to a device before the first is waited for: a GPU would stand idle between them.
+_DEPTHS: Final = {"cpu": 1, "cuda": 2}
 _GROUP_VALUES: Final = 1 << 16  # smaller groups of chunks spend their time on calls
 _GROUP_SLOTS: Final = 16
 _WASTE: Final = 0.05  # of the rows of a group's passes may be nobody's
@@ -42,12 +45,40 @@ class _End:
 _Found = queue.SimpleQueue[T | _End | BaseException]
 
 
-def block_rows(dim: int, draws: int = _BLOCK_ROWS) -> int:
-    """Return how many noisy images of ``dim`` values go through the network at once, if there are ``draws`` of them.
+class _Group(NamedTuple):
+    """Slots whose classes (slots, chunk) are being computed; they are on the host when ``there`` has happened."""
+
+    slots: Sequence[Slot]
+    classes: Tensor
+    there: torch.cuda.Event | None
+    start: float
+
+    def answers(self) -> Counts:
+        """Wait for the classes and return them.
+
+        Raises:
+            ModelError: a score was not usable.
+        """
+        if self.there is not None:
+            self.there.synchronize()
+        found = np.asarray(self.classes.numpy())
+        check_classes(min(int(row[: s.used + s.clean].min()) for row, s in zip(found, self.slots, strict=True)))
+        return found
+
+
+def block_rows(dim: int, draws: int | None = None, device: str = "cpu") -> int:
+    """Return how many noisy images of ``dim`` values go through the network at once.
 
     The shape of a block is the same for all blocks of a run, since a network's own rounding may depend on it.
+
+    Args:
+        dim: values of an image.
+        draws: how many there are in all, if they are few.
+        device: the type of the network's device.
     """
-    return CHUNK * max(1, min(_BLOCK_ROWS // CHUNK, _BLOCK_VALUES // dim // CHUNK, -(-draws // CHUNK)))
+    rows, values = _BLOCKS.get(device, _BLOCKS["cpu"])
+    chunks = min(rows // CHUNK, values // dim // CHUNK)
+    return CHUNK * max(1, chunks if draws is None else min(chunks, -(-draws // CHUNK)))
 
 
 def group_slots(rows: int, dim: int) -> int:
@@ -132,8 +163,12 @@ class VoteCounter:
         return self._shown(draws.view(self._rows, *self._shape) + self._placed(image))
 
     def _placed(self, image: Tensor) -> Tensor:
-        """Return an image where draws can be added to it, in steps of the grid if there is one."""
-        return (image if self._grid is None else self._grid.steps_of(image)).to(self._device, torch.float32)
+        """Return an image where draws can be added to it."""
+        return self._summand(image).to(self._device)
+
+    def _summand(self, image: Tensor) -> Tensor:
+        """Return what draws are added to: an image, in steps of the grid if there is one."""
+        return (image if self._grid is None else self._grid.steps_of(image)).to(torch.float32)
 
     def _shown(self, images: Tensor) -> Tensor:
         """Return noisy images as the network sees them."""
@@ -196,10 +231,19 @@ class VoteCounter:
         return self.ask([Ask(image, index, seed, ranges)])[0].counts
 
     def _work(self, schedule: Schedule[T]) -> Iterator[T]:
-        while slots := schedule.take():
-            start = time.perf_counter()
-            answers = self._answers(slots)
-            yield from schedule.deliver(slots, answers, time.perf_counter() - start)
+        out: deque[_Group] = deque()
+        ended = 0.0
+        while True:
+            if slots := schedule.take(wait=not out, whole=bool(out)):
+                out.append(self._begun(slots))
+                if len(out) < _DEPTHS.get(self._device.type, 1):
+                    continue
+            elif not out:
+                return
+            group = out.popleft()
+            answers = group.answers()
+            begun, ended = max(group.start, ended), time.perf_counter()
+            yield from schedule.deliver(group.slots, answers, ended - begun)
 
     def _work_into(self, schedule: Schedule[T], found: _Found[T]) -> None:
         torch.set_num_threads(1)
@@ -210,26 +254,45 @@ class VoteCounter:
         except BaseException as error:  # raised again where the results are read
             found.put(error)
 
-    def _answers(self, slots: Sequence[Slot]) -> Counts:
-        """Return the network's classes (slots, chunk) of all draws of a group."""
+    def _begun(self, slots: Sequence[Slot]) -> _Group:
+        """Return a group whose draws are being made and shown to the network."""
+        start = time.perf_counter()
         noise, images, generator = self._buffers()
         wanted = len(slots) * CHUNK
         seeds = [chunk_seed(slot.ask.seed, slot.ask.index, slot.stream, slot.chunk) for slot in slots]
         with self._mode(), computing_in(self._precision, self._device):
             self._noise.fill_chunks(noise[:wanted], seeds, generator)
-            for start, slot in zip(range(0, wanted, CHUNK), slots, strict=True):
+            for first, slot in zip(range(0, wanted, CHUNK), slots, strict=True):
                 if slot.clean:
-                    noise[start + slot.used].zero_()
-                drawn = noise[start : start + CHUNK].view(CHUNK, *self._shape)
-                torch.add(drawn, self._placed(slot.ask.image), out=images[start : start + CHUNK])
+                    noise[first + slot.used].zero_()
+            self._add(noise[:wanted], slots, images[:wanted])
             self._shown(images[:wanted])
             images[wanted:].zero_()  # votes are not to depend on what was counted before
             classes = torch.cat(
                 [self._classes(images[first : first + self._rows]) for first in range(0, wanted, self._rows)]
             )
-        answers = np.asarray(classes[:wanted].view(len(slots), CHUNK).cpu().numpy())
-        check_classes(min(int(row[: slot.used + slot.clean].min()) for row, slot in zip(answers, slots, strict=True)))
-        return answers
+        classes = classes[:wanted].view(len(slots), CHUNK)
+        if self._device.type != "cuda":
+            return _Group(slots, classes.cpu(), None, start)
+        host = torch.empty(classes.shape, dtype=classes.dtype, pin_memory=True)
+        host.copy_(classes, non_blocking=True)
+        there = torch.cuda.Event()  # type: ignore[no-untyped-call]
+        there.record()
+        return _Group(slots, host, there, start)
+
+    def _add(self, noise: Tensor, slots: Sequence[Slot], images: Tensor) -> None:
+        """Write draws (draws, values) added to the images of their slots into ``images``."""
+        if self._device.type != "cuda":  # one chunk at a time stays in the cache
+            for start, slot in zip(range(0, len(noise), CHUNK), slots, strict=True):
+                drawn = noise[start : start + CHUNK].view(CHUNK, *self._shape)
+                torch.add(drawn, self._placed(slot.ask.image), out=images[start : start + CHUNK])
+            return
+        many = (len(slots), CHUNK, *self._shape)
+        placed = {id(slot.ask): self._summand(slot.ask.image) for slot in slots}
+        all_placed = torch.stack([placed[id(slot.ask)] for slot in slots])
+        if not all_placed.is_cuda:  # from other memory than this a copy would wait for all that the GPU has to do
+            all_placed = all_placed.pin_memory().to(self._device, non_blocking=True)
+        torch.add(noise.view(many), all_placed.unsqueeze(1), out=images.view(many))
 
     def _classes(self, images: Tensor) -> Tensor:
         """Return the classes of one pass, when it is its turn."""

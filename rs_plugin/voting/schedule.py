@@ -148,12 +148,13 @@ class Schedule(Generic[T]):
         self._more, self._stopped = True, False
         self._changed = threading.Condition()
 
-    def take(self, *, wait: bool = True) -> list[Slot]:
+    def take(self, *, wait: bool = True, whole: bool = False) -> list[Slot]:
         """Return the next group; nothing when all is done or stopped.
 
         Args:
             wait: whether to wait for groups that are out, where only they can tell what to ask for next; else nothing
                 is returned then.
+            whole: whether to take less than a group only when no other is out.
         """
         with self._changed:
             while True:
@@ -161,7 +162,7 @@ class Schedule(Generic[T]):
                     return []
                 while self._more and len(self._queue) < self._size:
                     self._open_next()
-                if self._queue:
+                if self._queue and not (whole and self._out and len(self._queue) < self._size):
                     break
                 if not self._out or not wait:
                     return []

@@ -25,7 +25,7 @@ from rs_plugin.distributions import (
     NormExponential,
     SmoothingDistribution,
 )
-from tests.cases import SAMPLED, Case, each
+from tests.cases import DEVICE, SAMPLED, Case, each
 
 FAILURE = 1e-8
 VALUES = 300_000  # drawn per case, which sets the number of draws in high dimension
@@ -34,12 +34,12 @@ FLOATS = (torch.float32, torch.float64)
 
 
 def generator(seed: int = 0) -> torch.Generator:
-    return torch.Generator().manual_seed(seed)
+    return torch.Generator(DEVICE).manual_seed(seed)
 
 
 def draws(noise: SmoothingDistribution, dim: int, seed: int = 0, dtype: torch.dtype = torch.float64) -> np.ndarray:
     count = max(6, min(DRAWS, VALUES // dim))
-    z = noise.sample((count, dim), generator=generator(seed), dtype=dtype).to(torch.float64).numpy()
+    z = noise.sample((count, dim), generator=generator(seed), dtype=dtype).cpu().to(torch.float64).numpy()
     assert np.isfinite(z).all()
     return z
 
@@ -295,7 +295,7 @@ def test_left_tail_keeps_its_mass(noise: SmoothingDistribution, below: float) ->
         return integrate.quad(inner, 1e-300, high ** (2 - k), limit=200)[0]
 
     share = mass(below) / mass(20.0)
-    z = noise.sample((100_000, 2), generator=generator(5), dtype=torch.float64).abs().amax(1)
+    z = noise.sample((100_000, 2), generator=generator(5), dtype=torch.float64).cpu().abs().amax(1)
     check_share(int((z < below).sum()), len(z), share)
 
 
@@ -306,7 +306,7 @@ def test_radii_below_the_smallest_float(family: type[SmoothingDistribution], dim
     gap = 1 / 256
     noise = family(dim - gap, 1.0)
     for dtype, smallest in ((torch.float32, 2.0**-149), (torch.float64, 5e-324)):
-        z = noise.sample((2000, dim), generator=generator(6), dtype=dtype)
+        z = noise.sample((2000, dim), generator=generator(6), dtype=dtype).cpu()
         assert torch.isfinite(z).all()
         zeros = int((z == 0).all(1).sum())
         power = 1 if family is L1Exponential else 2
