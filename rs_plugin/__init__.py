@@ -6,8 +6,9 @@ Everything in ``__all__`` is public. Names load when they are first used, so tha
 from __future__ import annotations
 
 import importlib
-from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
+
+from rs_plugin.version import __version__
 
 if TYPE_CHECKING:
     from rs_plugin.certificates import Certificate, certificate
@@ -63,7 +64,7 @@ _HOMES = {
     "rs_plugin.errors": (
         "ChecksumError", "DependencyError", "InputError", "ModelError", "ParameterError", "RSPluginError", "StoreError",
         "UncertifiableRadiusWarning", "UndecidedRadiusWarning", "UnknownNameError", "UnsupportedThreatError",
-        "WorkerError",
+        "WorkerError", "WorkerWarning",
     ),
     "rs_plugin.evaluation": ("Plan", "Run", "evaluate", "plan", "recertify"),
     "rs_plugin.outcomes": ("Outcome", "Status"),
@@ -76,11 +77,6 @@ _HOMES = {
     "rs_plugin.zoo.smoothed": ("load_model",),
 }  # fmt: skip
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
-
-try:
-    __version__ = version("rs-plugin")
-except PackageNotFoundError:  # used from a source tree that is not installed
-    __version__ = "0+unknown"
 
 __all__ = [
     "Certificate",
@@ -111,6 +107,7 @@ __all__ = [
     "UnknownNameError",
     "UnsupportedThreatError",
     "WorkerError",
+    "WorkerWarning",
     "__version__",
     "attack_certificates",
     "attacked_accuracy",

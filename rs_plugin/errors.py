@@ -65,6 +65,10 @@ class UndecidedRadiusWarning(UserWarning):
     """Votes were stopped before they had shown all they could of a radius that is asked for now."""
 
 
+class WorkerWarning(UserWarning):
+    """A worker is not used, since it differs from the others."""
+
+
 class UncertifiableRadiusWarning(UserWarning):
     """No outcome of the draws that were asked for can certify a radius that was asked for.
 

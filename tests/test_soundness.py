@@ -114,7 +114,7 @@ HOW: dict[str, Any] = {"threat_model": "L2", "radii": [0.05, 0.1], "n": 2000, "a
 
 @pytest.mark.parametrize("stopping", ["fixed", "anytime"])
 def test_sound_votes_are_the_same_whoever_counts_them(stopping: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(on_ray, "_import_ray", lambda: FakeRay(seed=1, deaths=1))
+    monkeypatch.setattr(on_ray, "import_ray", lambda: FakeRay(seed=1, deaths=1))
     runs = [
         rs.evaluate(sound_model(), grid_data(), store=None, stopping=stopping, **how, **HOW)
         for how in ({"workers": 1}, {"workers": 3}, {"executor": "ray", "workers": 2})

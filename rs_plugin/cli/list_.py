@@ -44,8 +44,9 @@ def run(args: argparse.Namespace) -> int:
     print(f"  {'':{width}} {'clean':>5} {'noisy':>5}  noise")
     for card in cards:
         clean, noisy = percent(card.accuracy_clean), percent(card.accuracy_noise)
-        noise = re.sub(r"(\.\d{4})\d{3,}", r"\1...", card.noise)  # fits 80 columns; --json has it all
-        print(f"  {card.name:{width}} {clean:>5} {noisy:>5}  {noise}")
+        noise = re.sub(r"(\.\d{4})\d{3,}", r"\1...", card.noise)  # --json has it all
+        line = f"  {card.name:{width}} {clean:>5} {noisy:>5}  "
+        print(line + noise if len(line + noise) <= 80 else f"{line.rstrip()}\n{noise:>80}")
     print("  noisy: under the noise of the training, in which no image was without noise,")
     print("  so that some networks do better there")
     print("\nNoise families")

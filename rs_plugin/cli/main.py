@@ -22,6 +22,7 @@ from rs_plugin.errors import (
     RSPluginError,
     UncertifiableRadiusWarning,
     UndecidedRadiusWarning,
+    WorkerWarning,
     first_line,
 )
 from rs_plugin.files import read_text
@@ -52,7 +53,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = argparse.Namespace()
     try:
         with warnings.catch_warnings():
-            for category in (UncertifiableRadiusWarning, UndecidedRadiusWarning):
+            for category in (UncertifiableRadiusWarning, UndecidedRadiusWarning, WorkerWarning):
                 warnings.simplefilter("always", category)
             warnings.showwarning = lambda message, *_, **__: warn("rs-plugin", message)
             options, unknown = parser.parse_known_args(_nameable(_with_config(parser, _nameable(words))))

@@ -43,7 +43,8 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         "--seconds", metavar="S", type=real, default=20.0, help="that the pilot of a run may take (default: 20)"
     )
     parser.add_argument(
-        "--machines", metavar="N", type=whole, default=1, help="like this one, or clusters like Ray's (default: 1)"
+        "--machines", metavar="N", type=whole, default=1,
+        help="that share the run: like this one or, with --executor ray, clusters like the pilot's (default: 1)",
     )
     parser.add_argument("--price", metavar="P", type=real, help="of a machine, for an hour")
     parser.add_argument("--json", action="store_true", help="print the plans as JSON")

@@ -117,6 +117,7 @@ class Asked:
 
 
 def ask(
+    *,
     model: SmoothedClassifier,
     dataset: str | Path | Dataset,
     threat_model: str,
@@ -162,6 +163,10 @@ def ask(
     place = model.device if device is None else _checked_device(device)
     if executor == "local" and device is not None:
         model = _moved(model, place)
+    if executor == "ray" and device is not None and place.index is not None:
+        raise ParameterError(
+            f"device {str(device)!r} is one of this process; workers of Ray have a GPU each: say {place.type!r}"
+        )
     budget, certificate = budgeted_certificate(model.noise, threat, data.dim, method, alpha, seed, n, stopping)
     required = np.atleast_1d(certificate.required_probability(listed))
     return Asked(

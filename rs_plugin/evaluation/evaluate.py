@@ -87,21 +87,26 @@ def evaluate(
             of what decides the votes, since a network's rounding may depend on it.
 
     Raises:
-        UnknownNameError: an unknown data set, subset, threat model, method or stopping rule.
+        UnknownNameError: an unknown data set, subset, threat model, method, stopping rule or executor.
+        InputError: images that cannot be used, or of other classes than the model's.
         ParameterError: draws, alpha, radii or parameters of the noise out of range.
         UnsupportedThreatError: nothing proves a certificate for the noise and threat model.
         ModelError: the network fails, does not answer with class scores of the right shape, the highest finite, or not
             for each image by itself.
         StoreError: the store cannot be used.
+        WorkerError: workers cannot be had, do not agree with this process, or are lost again and again.
+        DependencyError: a package that the executor needs is not installed.
 
     Warns:
         UncertifiableRadiusWarning: not even unanimous votes could certify one of the radii.
+        WorkerWarning: a worker is not used, since it finds another model than the others, or draws otherwise.
     """
     if progress is not None and not callable(progress):
         raise ParameterError(f"progress must be a function of (images done, images in all), not {shown(progress)}")
     asked = ask(
-        model, dataset, threat_model, radii, stopping, n0, n, alpha, seed, n_examples, subset, device, method, executor,
-        workers, data_dir, preprocessing, batch_size,
+        model=model, dataset=dataset, threat_model=threat_model, radii=radii, stopping=stopping, n0=n0, n=n,
+        alpha=alpha, seed=seed, n_examples=n_examples, subset=subset, device=device, method=method, executor=executor,
+        workers=workers, data_dir=data_dir, preprocessing=preprocessing, batch_size=batch_size,
     )  # fmt: skip
     warn_uncertifiable(asked.radii, asked.required, asked.n, asked.budget.votes, asked.stopping)
     data = asked.data
@@ -141,6 +146,8 @@ def _count(
         progress(done, total)
     fresh: list[ImageVotes] = []
     remaining = getattr(progress, "remaining", None)
+    if not callable(remaining):
+        remaining = None
     begun = last = told = time.monotonic()
     try:
         with closing(counters.run(work.polls(todo))) as rows:  # or workers would go on after an interruption

@@ -10,12 +10,12 @@ import sys
 from argparse import Namespace
 from array import array
 from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from enum import Enum
 from numbers import Number
 from pathlib import PurePath
 from types import BuiltinMethodType, CellType, CodeType, FunctionType, MethodType, ModuleType, SimpleNamespace
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -29,7 +29,6 @@ from rs_plugin.voting import computing_in, single_threaded, turn
 from rs_plugin.voting.passes import check_scores, scores_of
 
 _NOISY = 16  # noisy images among those that a network is asked about
-_DEPTH = 64  # of attributes within attributes
 
 #: Packages whose objects are not looked into, and those whose code is not: it changes with their version only.
 _OPAQUE = frozenset({"torch", "numpy", *sys.stdlib_module_names})
@@ -64,36 +63,76 @@ def model_fingerprint(model: SmoothedClassifier, image: Tensor) -> str:
     with turn(base), torch.inference_mode(), single_threaded(), computing_in("float32", device):
         scores = scores_of(base, images, model.num_classes)
         check_scores(scores, len(images), model.num_classes)
-    after = _described(base)
-    digest = hashlib.sha256()
-    for place in sorted(before.items() & after.items()):
-        digest.update("|".join(place).encode())
+    digest = hashlib.sha256(_content(base, before, _described(base)))
     # The more numbers, the coarser: each may lie at the edge of rounding on another machine.
     digest.update(_rounded(scores[:4], 3) + _rounded(scores[4:], 1) + str(scores[4:].argmax(1).tolist()).encode())
     return digest.hexdigest()
 
 
-def _described(root: object) -> dict[str, str]:
-    """Return a text for every place within an object, by the path to it; for what was met before, the path to that."""
-    found: dict[str, str] = {}
-    # The objects themselves are kept, since the address of one that is gone may be that of the next.
-    seen: dict[int, tuple[str, object]] = {}
+class _Node(NamedTuple):
+    """An object, its type and name, and its parts: texts of plain ones, identities of others.
 
-    def visit(path: str, value: object, depth: int) -> None:
-        if isinstance(value, Tensor):
-            found[path] = _hash_of(value)
-        elif isinstance(value, _PLAIN):
-            found[path] = repr(value)
-        elif id(value) in seen:
-            found[path] = f"as {seen[id(value)][0]}"
-        elif depth > 0:
-            seen[id(value)] = (path, value)
-            found[path] = f"{_name(type(value))} {_name(value)}"
-            for name, part in _parts(value):
-                visit(f"{path}.{name}", part, depth - 1)
+    The object is kept, since the identity of one that is gone may be that of the next.
+    """
 
-    visit("", root, _DEPTH)
-    return found
+    value: object
+    text: str
+    parts: frozenset[tuple[str, str | int]]
+
+
+def _described(root: object) -> dict[int, _Node]:
+    """Return all that an object is made of, by identity."""
+    nodes: dict[int, _Node] = {}
+    coming = [root]
+    while coming:
+        value = coming.pop()
+        if id(value) in nodes:
+            continue
+        parts: list[tuple[str, str | int]] = []
+        for name, part in _parts(value):
+            if isinstance(part, Tensor):
+                parts.append((name, _hash_of(part)))
+            elif isinstance(part, _PLAIN):
+                parts.append((name, repr(part)))
+            else:
+                parts.append((name, id(part)))
+                coming.append(part)
+        nodes[id(value)] = _Node(value, f"{_name(type(value))} {_name(value)}", frozenset(parts))
+    return nodes
+
+
+def _content(root: object, before: dict[int, _Node], after: dict[int, _Node]) -> bytes:
+    """Return a hash of what an object is made of, before and after a pass alike.
+
+    It is the same for a copy, where parts that are one object here are several there, or the other way round: pickle
+    keeps only some of that. Objects get labels by their text and by the labels of their parts, again and again until
+    that tells no more of them apart, as classes of bisimilar nodes of a graph.
+    """
+    kept: dict[int, list[tuple[str, str | int]]] = {}
+    coming = [id(root)]
+    while coming:
+        key = coming.pop()
+        if key not in kept:
+            kept[key] = list(before[key].parts & after[key].parts)
+            coming += [part for _, part in kept[key] if isinstance(part, int)]
+    labels = dict.fromkeys(kept, "")
+    while True:
+        finer = {
+            key: _hash([before[key].text, *sorted(f"{name}|{_told(part, labels)}" for name, part in parts)])
+            for key, parts in kept.items()
+        }
+        told_apart = {*finer.values()}
+        if len(told_apart) == len({*labels.values()}):
+            return "".join([finer[id(root)], *sorted(told_apart)]).encode()
+        labels = finer
+
+
+def _told(part: str | int, labels: dict[int, str]) -> str:
+    return f"={part}" if isinstance(part, str) else labels[part]
+
+
+def _hash(texts: Sequence[str]) -> str:
+    return hashlib.sha256(json.dumps(texts).encode()).hexdigest()
 
 
 def _name(value: object) -> str:
@@ -118,21 +157,22 @@ def _parts(value: object) -> Iterator[tuple[str, object]]:
         for group in (value._parameters, value._buffers, value._modules):
             yield from group.items()
         yield from ((name, part) for name, part in vars(value).items() if name not in _OF_ANY_MODULE)
-        yield from ((hooks, list(vars(value)[hooks].values())) for hooks in _HOOKS)
+        for hooks in _HOOKS:
+            yield from _numbered(hooks, vars(value)[hooks].values())
         yield "class", type(value)
     elif isinstance(value, type):
         if not _is_of(_LIBRARIES, value):
             kept = (pair for pair in vars(value).items() if isinstance(pair[1], _CODE) or not pair[0].startswith("__"))
             yield from ((name, part) for name, part in kept if not name.startswith("_abc_"))
-            yield "bases", value.__mro__[1:]
+            yield from _numbered("bases", value.__mro__[1:])
     elif isinstance(value, FunctionType):
         if not _is_of(_LIBRARIES, value):
             yield "code", value.__code__
-            cells = [cell.cell_contents for cell in value.__closure__ or () if _is_filled(cell)]
-            yield "values", (value.__defaults__, value.__kwdefaults__, cells)
+            yield from {"defaults": value.__defaults__, "keywords": value.__kwdefaults__}.items()
+            yield from _numbered("cells", (cell.cell_contents for cell in value.__closure__ or () if _is_filled(cell)))
             names = _names_in(value.__code__)
             used = {name: value.__globals__[name] for name in names if name in value.__globals__}
-            yield "globals", used
+            yield from ((f"globals.{name}", part) for name, part in used.items())
             # Of a module that the function names, what it names too may be what it takes from there.
             yield from (
                 (f"{name}.{inner}", getattr(module, inner))
@@ -155,19 +195,33 @@ def _parts(value: object) -> Iterator[tuple[str, object]]:
     elif isinstance(value, functools.partial):
         yield from {"function": value.func, "positional": value.args, "keywords": value.keywords}.items()
     elif isinstance(value, Mapping):
-        yield from ((repr(key), part) for key, part in value.items())
+        yield from ((_key(key), part) for key, part in value.items())
+        yield from (("keys", key) for key in value if not isinstance(key, _PLAIN))
     elif isinstance(value, list | tuple | deque | array):
-        yield from ((str(i), part) for i, part in enumerate(value))
+        yield from _numbered("", value)
     elif isinstance(value, set | frozenset):
-        yield "members", str(sorted(map(repr, value)))
+        yield from (("members", part) for part in value)
     elif isinstance(value, np.ndarray):
-        content = value.tolist() if value.dtype.hasobject else hashlib.sha256(value.tobytes()).hexdigest()
-        yield from {"dtype": str(value.dtype), "shape": value.shape, "values": content}.items()
+        yield from {"dtype": str(value.dtype), "shape": str(value.shape)}.items()
+        if value.dtype == object:
+            yield from _numbered("values", value.flat)
+        else:
+            content = repr(value.tolist()).encode() if value.dtype.hasobject else value.tobytes()
+            yield "values", hashlib.sha256(content).hexdigest()
     elif isinstance(value, SimpleNamespace | Namespace) or not _is_of(_OPAQUE, type(value)):
         yield from getattr(value, "__dict__", {}).items()
         slots = (name for kind in type(value).__mro__ for name in _slots_of(kind))
         yield from ((name, getattr(value, name)) for name in slots if hasattr(value, name))
         yield "class", type(value)
+
+
+def _numbered(name: str, parts: Iterable[object]) -> Iterator[tuple[str, object]]:
+    return ((f"{name}.{i}", part) for i, part in enumerate(parts))
+
+
+def _key(key: object) -> str:
+    """Return a text for the key of a dictionary, without the address that some objects show."""
+    return repr(key) if isinstance(key, _PLAIN) else _name(key) or _name(type(key))
 
 
 def _names_in(code: CodeType) -> list[str]:
@@ -212,11 +266,19 @@ def noise_fingerprint(noise: SmoothingDistribution, dim: int) -> str:
     """
     digest = hashlib.sha256(f"{type(noise).__module__}.{type(noise).__qualname__}|{noise}".encode())
     draws = probe(noise, dim).double()
-    # Few numbers, so that hardly ever one lies at the edge of rounding; the norms know of all coordinates.
-    norms = torch.stack([torch.linalg.vector_norm(draws, ord=order, dim=1) for order in (1.0, 2.0, torch.inf)])
-    for part in (draws[:, :8], norms[0], norms[1], norms[2], noise.log_prob(draws)):
-        digest.update(_rounded(part, 2))
+    digest.update(_rounded_draws(draws) + _rounded(noise.log_prob(draws), 2))
     return digest.hexdigest()
+
+
+def rounded_hash(draws: Tensor) -> str:
+    """Return a hash of draws (count, values) that rounding on another machine hardly ever changes."""
+    return hashlib.sha256(_rounded_draws(draws.double())).hexdigest()
+
+
+def _rounded_draws(draws: Tensor) -> bytes:
+    """Return few numbers, so that hardly ever one lies at the edge of rounding; the norms know of all coordinates."""
+    norms = [torch.linalg.vector_norm(draws, ord=order, dim=1) for order in (1.0, 2.0, torch.inf)]
+    return b"".join(_rounded(part, 2) for part in (draws[:, :8], *norms))
 
 
 def _rounded(values: Tensor, digits: int) -> bytes:

@@ -137,8 +137,7 @@ def plan(
         seed: of the draws, and of the choice of images and the simulation.
         n_examples: as for ``evaluate``.
         subset: as for ``evaluate``.
-        store: images that are there already are not counted again. Nothing is written to it, but that one of an
-            earlier version of this package is brought up to date.
+        store: images that are there already are not counted again. Nothing is written to it.
         device: as for ``evaluate``.
         method: as for ``evaluate``.
         executor: as for ``evaluate``.
@@ -155,14 +154,16 @@ def plan(
 
     Raises:
         ParameterError: seconds, machines or price out of range, or what ``evaluate`` would refuse.
+        RSPluginError: as ``evaluate`` raises them.
     """
     check_whole("machines", machines)
     for name, value in (("seconds", seconds), ("price", 1.0 if price is None else price)):
         if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < float("inf"):
             raise ParameterError(f"{name} must be a number above 0, not {value!r}")
     asked = ask(
-        model, dataset, threat_model, radii, stopping, n0, n, alpha, seed, n_examples, subset, device, method, executor,
-        workers, data_dir, preprocessing, batch_size,
+        model=model, dataset=dataset, threat_model=threat_model, radii=radii, stopping=stopping, n0=n0, n=n,
+        alpha=alpha, seed=seed, n_examples=n_examples, subset=subset, device=device, method=method, executor=executor,
+        workers=workers, data_dir=data_dir, preprocessing=preprocessing, batch_size=batch_size,
     )  # fmt: skip
     warn_uncertifiable(asked.radii, asked.required, asked.n, asked.budget.votes, asked.stopping)
     data = asked.data

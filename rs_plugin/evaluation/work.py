@@ -29,6 +29,7 @@ class Work:
     def __init__(self, asked: Asked, counters: Executor) -> None:
         self._data, self._counters, self._rule = asked.data, counters, asked.rule()
         self._n0, self._n, self._seed = asked.n0, asked.n, asked.seed
+        # Threads that count go on with the polls while another one asks how far they are, of copies.
         self._open: dict[int, int] = {}  # draws so far, by position
         self._ended: list[int] = []  # draws of images that are done
 
@@ -39,12 +40,12 @@ class Work:
     @property
     def draws(self) -> int:
         """Draws that were counted."""
-        return sum(self._ended) + sum(self._open.values())
+        return sum(self._ended) + sum(self._open.copy().values())
 
     def draws_left(self, images: int) -> tuple[float, float]:
         """Return the draws that so many images may still take which are not done: the least and the most to expect."""
-        ages = list(self._open.values())
-        return draws_left(self._ended, ages, images - len(ages), self._n0 + self._n)
+        ages = list(self._open.copy().values())
+        return draws_left(self._ended.copy(), ages, images - len(ages), self._n0 + self._n)
 
     def check(self, stored: dict[int, ImageVotes], where: str) -> None:
         """Refuse stored votes that are of other images, or not of this network.

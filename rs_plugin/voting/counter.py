@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from rs_plugin.distributions.base import SmoothingDistribution
 from rs_plugin.distributions.grid import GridNoise
 from rs_plugin.errors import ParameterError
-from rs_plugin.streams import CHUNK, chunk_seed
+from rs_plugin.streams import CHUNK, Stream, chunk_seed
 from rs_plugin.voting.manner import Manner, beside, check_alone, far_from, find_manner
 from rs_plugin.voting.passes import check_classes, classes_of, computing_in, scores_of, single_threaded
 from rs_plugin.voting.schedule import Answer, Ask, Counts, DrawRange, Poll, Schedule, Slot, answers_by
@@ -150,6 +150,13 @@ class VoteCounter:
                         self._network, images, self._num_classes, self._precision, self._compiled
                     )
             return self._manner
+
+    def drawn(self) -> Tensor:
+        """Return some draws as they are made here, shape (2 · chunk, values), on the CPU: a chunk of either stream."""
+        out = torch.empty((2 * CHUNK, self._dim), dtype=torch.float32, device=self._device)
+        seeds = [chunk_seed(0, 0, stream, 0) for stream in (Stream.SELECTION, Stream.ESTIMATION)]
+        self._noise.fill_chunks(out, seeds, torch.Generator(device=self._device))
+        return out.cpu()
 
     def _noisy(self, image: Tensor) -> Tensor:
         """Return one block of the image under noise."""

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from rs_plugin.errors import ParameterError
+from rs_plugin.errors import ParameterError, WorkerError
 from rs_plugin.streams import CHUNK, Stream
 
 Counts = NDArray[np.int64]
@@ -191,7 +191,15 @@ class Schedule(Generic[T]):
         return done
 
     def credit(self, parts: Sequence[Part], answers: Sequence[Answer]) -> list[T]:
-        """Take the answer to each part of a group, counted elsewhere, and return the results of polls that ended."""
+        """Take the answer to each part of a group, counted elsewhere, and return the results of polls that ended.
+
+        Raises:
+            WorkerError: an answer is not what its part asks for; then none of the group is taken.
+        """
+        if len(answers) != len(parts):
+            raise WorkerError(f"a worker gave {len(answers)} answers to {len(parts)} parts; use machines of one kind")
+        for part, answer in zip(parts, answers, strict=True):
+            self._check(part.ask, answer)
         done: list[T] = []
         with self._changed:
             self._out -= 1
@@ -216,6 +224,25 @@ class Schedule(Generic[T]):
         with self._changed:
             self._stopped = True
             self._changed.notify_all()
+
+    def _check(self, ask: Ask, answer: Answer) -> None:
+        """Raise WorkerError for an answer that counts other draws than those that were asked for, or other classes."""
+        wanted = [stop - start for _, start, stop in ask.ranges]
+        counts = [np.asarray(part) for part in answer.counts]
+        whole = all(part.shape == (self._num_classes,) and part.dtype.kind in "iu" for part in counts)
+        based = not ask.clean or (answer.base is not None and 0 <= answer.base < self._num_classes)
+        if not (
+            whole
+            and based
+            and all(int(part.min()) >= 0 for part in counts)
+            and [int(part.sum()) for part in counts] == wanted
+            and answer.seconds >= 0.0
+        ):
+            raise WorkerError(
+                f"a worker answered {answer} for image {ask.index} where {wanted} draws were to fall into "
+                f"{self._num_classes} classes; nothing of it was counted; use machines of one kind, with the same "
+                f"versions of all packages"
+            )
 
     def _open_next(self) -> None:
         poll = next(self._coming, None)

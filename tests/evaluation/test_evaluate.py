@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import copy
 import functools
 import importlib
 import logging
 import os
+import pickle
 import re
 import signal
 import sqlite3
@@ -77,7 +79,7 @@ def no_counting(monkeypatch: pytest.MonkeyPatch) -> None:
     def never(self: VoteCounter, slots: list[Any]) -> Any:
         raise AssertionError("votes were counted again")
 
-    monkeypatch.setattr(VoteCounter, "_answers", never)
+    monkeypatch.setattr(VoteCounter, "_begun", never)
 
 
 class TestIndependence:
@@ -441,7 +443,7 @@ class TestSurroundings:
 
     def test_an_interruption_does_not_wait_for_whole_images(self, monkeypatch: pytest.MonkeyPatch) -> None:
         groups = 0
-        real = VoteCounter._answers
+        real = VoteCounter._begun
 
         def slow(self: VoteCounter, slots: list[Any]) -> Any:
             nonlocal groups
@@ -452,7 +454,7 @@ class TestSurroundings:
             time.sleep(0.002)
             return real(self, slots)
 
-        monkeypatch.setattr(VoteCounter, "_answers", slow)
+        monkeypatch.setattr(VoteCounter, "_begun", slow)
         before = signal.signal(signal.SIGINT, signal.default_int_handler)  # which a background job starts without
         try:
             with pytest.raises(KeyboardInterrupt):
@@ -648,6 +650,64 @@ class TestFingerprint:
         base = Rows()
         base.back = [base, {"again": base}]
         assert self.of(base) == self.of(base) != self.of(Rows())
+
+    @pytest.mark.parametrize("shared", [[1, "two"], (1, 2), {"a": {"b": 3}}, Slotted(1.0), np.ones(2), {1, (2, 3)}])
+    def test_is_that_of_a_copy_with_parts_of_its_own(self, shared: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Pickle makes two of what an instance shares with its class or with a module, and keeps other sharing."""
+        monkeypatch.setattr(Ignored, "setting", shared, raising=False)
+        base = Rows()
+        base.inner = inner = Ignored(Rows())
+        inner.one = inner.two = shared
+        inner.three = copy.deepcopy(shared)
+        before = self.of(base)
+        assert self.of(pickle.loads(pickle.dumps(base))) == before
+        inner.one, inner.two, inner.three = (copy.deepcopy(shared) for _ in range(3))
+        assert self.of(base) == before
+        inner.two = [shared]
+        assert self.of(base) != before
+
+    def test_is_that_of_a_copy_with_cycles_of_its_own(self) -> None:
+        """A cycle of two and one of one are the same from wherever one looks, but not where one of them differs."""
+
+        def ring(*settings: float) -> torch.nn.Module:
+            base, links = Rows(), [SimpleNamespace(setting=setting) for setting in settings]
+            for link, after in zip(links, links[1:] + links[:1], strict=True):
+                link.next = after
+            base.links = links[0]
+            return base
+
+        assert self.of(ring(1.0)) == self.of(ring(1.0, 1.0)) == self.of(ring(1.0, 1.0, 1.0))
+        assert len({self.of(ring(*settings)) for settings in [(1.0,), (1.0, 2.0), (2.0, 1.0), (1.0, 1.0, 2.0)]}) == 4
+
+    def test_of_many_objects_that_know_one_another(self) -> None:
+        base = Rows()
+        base.friends = [SimpleNamespace(number=i) for i in range(60)]
+        for friend in base.friends:
+            friend.all = base.friends
+        before = self.of(base)
+        base.friends[40].number = 60
+        assert self.of(base) != before
+
+    @pytest.mark.parametrize("depth", [1, 100, 2000])
+    def test_sees_what_lies_deep(self, depth: int) -> None:
+        def deep(setting: float) -> torch.nn.Module:
+            base, value = Rows(), [setting]
+            for _ in range(depth):
+                value = [value]
+            base.value = value
+            return base
+
+        assert self.of(deep(1.0)) == self.of(deep(1.0)) != self.of(deep(2.0))
+
+    def test_does_not_know_addresses(self) -> None:
+        """Keys and members of plain classes show where they lie in memory."""
+
+        def keyed(number: int) -> torch.nn.Module:
+            base = Rows()
+            base.table, base.members = {Slotted(number): 1.0}, {Slotted(number), Slotted(3)}
+            return base
+
+        assert self.of(keyed(1)) == self.of(keyed(1)) != self.of(keyed(2))
 
     def test_takes_buffers_of_every_type(self) -> None:
         base = Rows()

@@ -3,18 +3,27 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
 from rs_plugin.distributions import Gaussian
-from rs_plugin.errors import DependencyError, ModelError, UnknownNameError, WorkerError
+from rs_plugin.errors import (
+    DependencyError,
+    ModelError,
+    ParameterError,
+    UnknownNameError,
+    WorkerError,
+    WorkerWarning,
+)
 from rs_plugin.evaluation import evaluate
-from rs_plugin.evaluation.executors import Counting, on_ray, open_executor, units
+from rs_plugin.evaluation.executors import Counting, cluster, on_ray, open_executor, units
 from rs_plugin.evaluation.executors.units import UnitSize
 from rs_plugin.evaluation.results import Run
 from rs_plugin.smoothing import SmoothedClassifier
@@ -40,7 +49,7 @@ def fake(monkeypatch: pytest.MonkeyPatch) -> Any:
 
     def put(**how: Any) -> FakeRay:
         ray = FakeRay(**how)
-        monkeypatch.setattr(on_ray, "_import_ray", lambda: ray)
+        monkeypatch.setattr(on_ray, "import_ray", lambda: ray)
         monkeypatch.setattr(units, "_SECONDS", 0.0)  # many units, of one group each
         monkeypatch.setattr(on_ray, "time", SimpleNamespace(monotonic=lambda: ray.seconds))
         return ray
@@ -120,6 +129,26 @@ def test_workers_do_one_run_at_a_time(fake: Any) -> None:
         assert list(counters.run(map(poll, range(4)))) == [640] * 4
 
 
+def test_workers_that_were_stopped_in_a_run_do_what_is_late_in_the_next(fake: Any) -> None:
+    """What they had of the run before is forgotten, so that they are idle, and one of three may hang."""
+    for seed in range(6):
+        ray = fake(seed=seed)
+        counting = Counting(toy_model(), SHAPE, 64, torch.device("cpu"))
+        image = toy_data().images[0]
+
+        def poll(index: int, image: Tensor = image) -> Any:
+            return (yield Ask(image, index, 0, [DrawRange(Stream.ESTIMATION, 0, 640)])).counts[0].sum()
+
+        with open_executor("ray", counting, 3) as counters:
+            counters.look(image)
+            first = counters.run(map(poll, range(20)))
+            next(first)
+            first.close()
+            ray.hangs, begun = 1, ray.seconds
+            assert list(counters.run(map(poll, range(20)))) == [640] * 20
+            assert ray.seconds - begun < 1800.0
+
+
 def test_a_run_begun_by_one_executor_is_ended_by_the_other(fake: Any, tmp_path: Path) -> None:
     store = tmp_path / "runs.sqlite"
     first = run(store=store, n_examples=5, **ASKED["fixed"])
@@ -163,7 +192,16 @@ def test_workers_that_never_start_stop_the_run(fake: Any) -> None:
         run(executor="ray", **ASKED["fixed"])
 
 
-def test_silence_stops_the_run(fake: Any) -> None:
+@pytest.mark.parametrize("workers", [1, 2])
+def test_workers_that_are_all_silent_are_replaced(workers: int, fake: Any) -> None:
+    ray = fake(seed=2, hangs=workers, cpus=workers, when=lambda name: name == "count")
+    found = run(executor="ray", workers=workers, **ASKED["fixed"])
+    assert votes_of(found) == votes_of(run(workers=1, **ASKED["fixed"]))
+    assert ray.seconds > 1800.0, "all of them were silent"
+    assert len(ray.actors) == 2 * workers
+
+
+def test_silence_of_all_that_are_tried_stops_the_run(fake: Any) -> None:
     fake(hangs=99, when=lambda name: name == "count")
     with pytest.raises(WorkerError, match="no worker has answered for 1800 s"):
         run(executor="ray", **ASKED["fixed"])
@@ -212,17 +250,100 @@ def test_a_network_that_pickle_changes_is_refused(fake: Any) -> None:
         run(SmoothedClassifier(Forgetful(), Gaussian(0.25), 3), executor="ray", **ASKED["fixed"])
 
 
-def test_workers_that_find_different_networks_are_refused(fake: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    fake(seed=5)
-    plain, calls = on_ray.Worker.look, []
+@pytest.fixture
+def found_by(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """Return a function that makes some workers, by the order in which they join, find something else."""
 
-    def look(self: on_ray.Worker, *given: Any) -> Any:
-        calls.append(1)
-        found = plain(self, *given)
-        return found._replace(layout="channels_last") if len(calls) == 3 else found
+    def put(which: Callable[[int], bool], **other: Any) -> None:
+        plain, calls = on_ray.Worker.look, []
 
-    monkeypatch.setattr(on_ray.Worker, "look", look)
-    with pytest.raises(WorkerError, match="they differ in layout; use machines of one kind"):
+        def look(self: on_ray.Worker, *given: Any) -> Any:
+            calls.append(1)
+            found = plain(self, *given)
+            return found._replace(**other) if which(len(calls)) else found
+
+        monkeypatch.setattr(on_ray.Worker, "look", look)
+
+    return put
+
+
+OTHER = [
+    {"layout": "channels_last"}, {"mixed": False}, {"fingerprint": "other"}, {"device": "cuda"},
+    {"packages": "torch 0"}, {"noise": "other"}, {"draws": "other"},
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("other", OTHER)
+def test_a_worker_that_differs_from_the_others_is_not_used(
+    other: dict[str, Any], fake: Any, found_by: Callable[..., None]
+) -> None:
+    """Whatever comes first is compared with this process."""
+    found_by(lambda call: call == 3, **other)
+    ray = fake(seed=5)
+    with pytest.warns(WorkerWarning, match=f"a worker is not used, since it differs .* in {next(iter(other))}; use"):
+        found = run(executor="ray", **ASKED["fixed"])
+    assert votes_of(found) == votes_of(run(workers=1, **ASKED["fixed"]))
+    assert all(actor.dead for actor in ray.actors)
+
+
+def test_where_no_worker_is_left_but_one_that_differs_the_run_stops(fake: Any, found_by: Callable[..., None]) -> None:
+    found_by(lambda call: call > 1, draws="other")
+    fake(seed=1, deaths=1, cpus=1, when=lambda name: name == "count")
+    with pytest.raises(WorkerError, match=r"no worker is left that finds what the others found: .* in draws"):
+        run(executor="ray", workers=1, **ASKED["fixed"])
+
+
+@pytest.mark.parametrize(
+    ("other", "message"),
+    [
+        ({"fingerprint": "other"}, "differ from this process in the fingerprint: the model that was sent"),
+        ({"noise": "other"}, "differ from this process in the noise"),
+        ({"packages": "rs_plugin 9, torch 1"}, r"other versions than this process, rs_plugin 9, torch 1 for rs_plugin"),
+    ],
+)
+def test_workers_that_differ_from_this_process_are_refused(
+    other: dict[str, Any], message: str, fake: Any, found_by: Callable[..., None]
+) -> None:
+    found_by(lambda call: True, **other)
+    fake()
+    with pytest.raises(WorkerError, match=message):
+        run(executor="ray", **ASKED["fixed"])
+
+
+def test_workers_may_round_draws_otherwise_than_this_process(fake: Any, found_by: Callable[..., None]) -> None:
+    found_by(lambda call: True, draws="rounded otherwise")
+    fake()
+    found = run(executor="ray", **ASKED["fixed"])
+    assert votes_of(found) == votes_of(run(workers=1, **ASKED["fixed"]))
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        lambda answer: answer._replace(counts=[part + 1 for part in answer.counts]),
+        lambda answer: answer._replace(counts=[np.roll(part, 1) * np.array([1, -1, 1]) for part in answer.counts]),
+        lambda answer: answer._replace(counts=[np.append(part, 0) for part in answer.counts]),
+        lambda answer: answer._replace(counts=[part.astype(float) for part in answer.counts]),
+        lambda answer: answer._replace(counts=answer.counts[:-1]),
+        lambda answer: answer._replace(base=3),
+        lambda answer: answer._replace(base=None),
+        lambda answer: answer._replace(seconds=float("nan")),
+    ],
+    ids=["more", "negative", "classes", "halves", "fewer", "no class", "no answer", "no time"],
+)
+def test_an_answer_that_cannot_be_is_not_counted(spoil: Any, fake: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    plain = on_ray.Worker.count
+    monkeypatch.setattr(on_ray.Worker, "count", lambda self, tasks: [spoil(answer) for answer in plain(self, tasks)])
+    fake()
+    with pytest.raises(WorkerError, match=r"a worker answered .* for image 0 where .* nothing of it was counted"):
+        run(executor="ray", workers=1, **ASKED["fixed"])
+
+
+def test_answers_that_are_missing_are_told_of(fake: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    plain = on_ray.Worker.count
+    monkeypatch.setattr(on_ray.Worker, "count", lambda self, tasks: plain(self, tasks)[1:])
+    fake()
+    with pytest.raises(WorkerError, match=r"a worker gave \d+ answers to \d+ parts"):
         run(executor="ray", **ASKED["fixed"])
 
 
@@ -245,6 +366,69 @@ def test_an_address_where_nobody_answers_is_told_of(address: str, monkeypatch: p
     monkeypatch.setenv("RAY_ADDRESS", address)
     with pytest.raises(WorkerError, match="nobody answers at RAY_ADDRESS"):
         run(executor="ray", **ASKED["fixed"])
+
+
+class Refusing:
+    """A Ray that cannot be connected to, or not started."""
+
+    def __init__(self, *errors: Exception) -> None:
+        self.errors = list(errors)
+
+    def is_initialized(self) -> bool:
+        return False
+
+    def init(self, **how: Any) -> None:
+        raise self.errors.pop(0)
+
+
+@pytest.mark.parametrize("error", [ConnectionError, ValueError, RuntimeError])
+def test_a_cluster_that_cannot_be_used_is_told_of(error: type[Exception], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RAY_ADDRESS", "nonsense")
+    with pytest.raises(WorkerError, match="the Ray cluster at RAY_ADDRESS = 'nonsense' cannot be used: no; set"):
+        cluster.connect(Refusing(error("no\nmore")), None)
+    monkeypatch.delenv("RAY_ADDRESS")
+    with pytest.raises(WorkerError, match="no Ray cluster could be started on this machine: no room; start one"):
+        cluster.connect(Refusing(ConnectionError("none"), error("no room")), None)
+
+
+def test_addresses_may_be_of_version_6(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[Any] = []
+
+    def create_connection(address: tuple[str, int], timeout: float) -> Any:
+        asked.append(address)
+        raise OSError("nobody")
+
+    monkeypatch.setattr(cluster.socket, "create_connection", create_connection)
+    monkeypatch.setenv("RAY_ADDRESS", "[::1]:6379")
+    with pytest.raises(WorkerError, match=r"nobody answers at RAY_ADDRESS = '\[::1\]:6379' \(nobody\)"):
+        cluster.connect(Refusing(), None)
+    assert asked == [("::1", 6379)]
+
+
+@pytest.mark.parametrize("address", ["", "auto", "local", "127.0.0.1"])
+def test_other_addresses_are_left_to_ray(address: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RAY_ADDRESS", address)
+    with pytest.raises(WorkerError, match=r"no Ray|the Ray cluster"):
+        cluster.connect(Refusing(ConnectionError("none"), ConnectionError("none")), None)
+
+
+def test_a_cluster_that_is_lost_in_the_end_hides_no_error(fake: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    ray = fake()
+    monkeypatch.setattr(ray, "kill", lambda actor: (_ for _ in ()).throw(ConnectionError("the cluster is gone")))
+
+    def interrupt(done: int, total: int) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run(executor="ray", progress=interrupt, **ASKED["fixed"])
+    assert not ray.running
+
+
+@pytest.mark.parametrize("device", ["cuda:0", "cuda:1"])
+def test_a_gpu_of_this_process_is_none_of_the_workers(device: str, fake: Any) -> None:
+    fake()
+    with pytest.raises(ParameterError, match=f"device '{device}' is one of this process; .* say 'cuda'"):
+        run(executor="ray", device=device, **ASKED["fixed"])
 
 
 def test_an_unknown_executor_is_told_of() -> None:

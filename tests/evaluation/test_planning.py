@@ -106,7 +106,7 @@ def test_memory_is_that_of_the_process() -> None:
 
 def test_a_plan_for_a_cluster_is_made_on_it(monkeypatch: pytest.MonkeyPatch) -> None:
     ray = FakeRay()
-    monkeypatch.setattr("rs_plugin.evaluation.executors.on_ray._import_ray", lambda: ray)
+    monkeypatch.setattr("rs_plugin.evaluation.executors.on_ray.import_ray", lambda: ray)
     found = planned(uneven(5), executor="ray", workers=2)
     assert found.memory is None
     assert ray.log.count("look") >= 1

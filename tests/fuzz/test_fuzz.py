@@ -97,7 +97,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         patch.delenv("RS_DATA", raising=False)
         patch.setattr("urllib.request.urlopen", never)
         patch.setattr("urllib.request.urlretrieve", never)
-        patch.setattr("rs_plugin.evaluation.executors.on_ray._import_ray", no_ray)
+        patch.setattr("rs_plugin.evaluation.executors.on_ray.import_ray", no_ray)
         patch.setattr(torch, "compile", lambda network, **how: network)
         rs.evaluate(toy_model(), toy_data(6), "L2", [0.1], n=200, alpha=0.01, store="good.sqlite")
         rs.evaluate(toy_model(), toy_data(6), "L2", [0.1], n=900, alpha=0.01, store="good.sqlite", stopping="anytime")

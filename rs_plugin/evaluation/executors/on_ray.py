@@ -7,12 +7,13 @@ function of seed, image and chunk. So neither the number of workers nor the deat
 
 from __future__ import annotations
 
-import os
-import socket
+import copy
 import time
+import warnings
 from collections import deque
 from collections.abc import Generator, Iterable, Sequence
-from dataclasses import dataclass, field
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
 from typing import Any, Final, Generic, TypeVar
 
 import numpy as np
@@ -20,8 +21,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from rs_plugin.errors import DependencyError, RSPluginError, WorkerError, first_line
-from rs_plugin.evaluation.executors.base import Counting, Found
+from rs_plugin.errors import WorkerError, WorkerWarning, first_line
+from rs_plugin.evaluation.executors.base import Counting, Found, coarsely, packages
+from rs_plugin.evaluation.executors.cluster import LostError, connect, got, import_ray, room, shown
 from rs_plugin.evaluation.executors.units import UnitSize
 from rs_plugin.evaluation.fingerprint import model_fingerprint
 from rs_plugin.voting import Answer, Ask, DrawRange, Part, Poll, Schedule, parts_of
@@ -36,9 +38,8 @@ _TRIES: Final = 4  # deaths of workers that one unit may see, or workers that ma
 _START_SECONDS: Final = 300.0
 _LATE: Final = 5.0  # times as long as usual, after which a unit is sent to an idle worker too
 _LATE_SECONDS: Final = 10.0
-_SILENT_SECONDS: Final = 1800.0
+_SILENT_SECONDS: Final = 1800.0  # of all workers, after which they are taken for lost
 _POLL_SECONDS: Final = 1.0
-_CONNECT_SECONDS: Final = 5.0
 
 
 class Worker:
@@ -98,26 +99,27 @@ class RayExecutor:
 
     Raises:
         DependencyError: Ray is not installed.
-        WorkerError: the cluster has no room for a worker, or the model cannot be sent.
+        WorkerError: there is no cluster, it has no room for a worker, or the model cannot be sent.
     """
 
     def __init__(self, counting: Counting, workers: int | None) -> None:
-        self._ray = _import_ray()
+        self._ray = import_ray()
         self._counting = counting
-        self._started = _connect(self._ray, workers)
+        self._image: Any = None
+        self._found: Found | None = None
+        self._hired: list[_Hired] = []
+        self._joining: dict[Any, _Hired] = {}
+        self._staff: set[_Hired] = set()
+        self._deaths, self._running = 0, False
+        self._started = connect(self._ray, workers)
         try:
             needs = {"num_cpus": 1, "num_gpus": int(counting.device.type == "cuda")}
-            wanted = workers or _room(self._ray, needs)
+            self._wanted = workers or room(self._ray, needs)
             self._kind = self._ray.remote(Worker).options(max_restarts=0, scheduling_strategy="SPREAD", **needs)
             try:
-                self._sent = self._ray.put(counting)
+                self._sent = self._ray.put(_sendable(counting))
             except Exception as error:
                 raise WorkerError(f"the model cannot be sent to workers: {first_line(error)}") from error
-            self._image: Any = None
-            self._found: Found | None = None
-            self._joining: dict[Any, _Hired] = {}
-            self._staff: set[_Hired] = set()
-            self._wanted, self._deaths, self._running = wanted, 0, False
         except BaseException:
             self.close()
             raise
@@ -133,17 +135,10 @@ class RayExecutor:
             if not self._staff and time.monotonic() - begun > _START_SECONDS:
                 raise WorkerError(
                     f"no worker has started within {_START_SECONDS:g} s; free on the cluster: "
-                    f"{_shown(self._ray.available_resources())}; ask for fewer workers, or add machines"
+                    f"{shown(self._ray.available_resources())}; ask for fewer workers, or add machines"
                 )
         assert self._found is not None
-        model = self._counting.model
-        if model.device.type == self._found.device:  # elsewhere there is nothing to compare with
-            here = model_fingerprint(model, image)
-            if here != self._found.fingerprint:
-                raise WorkerError(
-                    "the model that was sent to the workers answers otherwise than the one here: it has something that "
-                    "pickle does not carry, or packages differ; use executor='local', or mend the model"
-                )
+        _check_agree(self._found, self._counting, image)
         return self._found
 
     def run(self, polls: Iterable[Poll[T]]) -> Generator[T, None, None]:
@@ -173,31 +168,26 @@ class RayExecutor:
         for ref in ready:
             hired = self._joining.pop(ref)
             try:
-                found = _got(self._ray, ref)
-            except _LostError as lost:
+                found = got(self._ray, ref)
+            except LostError as lost:
                 self.replace(hired, lost)
                 continue
             self._found = self._found or found
             if found != self._found:
-                differing = [name for name, a, b in zip(Found._fields, found, self._found, strict=True) if a != b]
-                raise WorkerError(
-                    f"workers do not find the same model: they differ in {', '.join(differing)}; use machines of one "
-                    f"kind, with the same versions of all packages"
-                )
+                self._dismiss(hired, found, self._found)
+                continue
             self._deaths = 0
             self._staff.add(hired)
             joined.append(hired)
         return joined
 
-    def replace(self, hired: _Hired, lost: _LostError) -> None:
+    def replace(self, hired: _Hired, lost: LostError) -> None:
         """Hire another worker for one that was lost.
 
         Raises:
             WorkerError: too many were lost one after the other.
         """
-        hired.gone = True
-        self._staff.discard(hired)
-        self._ray.kill(hired.actor)
+        self._end(hired)
         self._deaths += 1
         if self._deaths >= self._wanted + _TRIES:
             raise WorkerError(f"{self._deaths} workers were lost and none has answered in between: {lost}") from lost
@@ -209,10 +199,15 @@ class RayExecutor:
 
     def close(self) -> None:
         """End the workers, and the cluster if it was started here."""
-        for hired in [*getattr(self, "_joining", {}).values(), *getattr(self, "_staff", [])]:
-            self._ray.kill(hired.actor)
-        if self._started:
-            self._ray.shutdown()
+        try:
+            for hired in self._hired:
+                if not hired.gone:
+                    with suppress(Exception):  # a cluster that is lost has no workers either
+                        self._end(hired)
+        finally:
+            if self._started:
+                self._started = False
+                self._ray.shutdown()
 
     def __enter__(self) -> RayExecutor:
         return self
@@ -221,8 +216,63 @@ class RayExecutor:
         self.close()
 
     def _hire(self) -> None:
-        actor = self._kind.remote()
-        self._joining[actor.look.remote(self._sent, self._image)] = _Hired(actor)
+        hired = _Hired(self._kind.remote())
+        self._hired.append(hired)
+        self._joining[hired.actor.look.remote(self._sent, self._image)] = hired
+
+    def _end(self, hired: _Hired) -> None:
+        hired.gone = True
+        self._staff.discard(hired)
+        self._ray.kill(hired.actor)
+
+    def _dismiss(self, hired: _Hired, found: Found, agreed: Found) -> None:
+        """Do without a worker that finds another model, or draws otherwise, than those before it."""
+        self._end(hired)
+        text = _differing(found, agreed)
+        if not self._staff and not self._joining:
+            raise WorkerError(f"no worker is left that finds what the others found: the last one differs in {text}")
+        warnings.warn(
+            WorkerWarning(
+                f"a worker is not used, since it differs from the others in {text}; use machines of one kind, with the "
+                f"same versions of all packages"
+            ),
+            stacklevel=2,
+        )
+
+
+def _sendable(counting: Counting) -> Counting:
+    """Return what is sent to workers: on the CPU, since none of them may have the GPU that the model is on here."""
+    model = counting.model
+    if model.device.type != "cpu":
+        model = copy.deepcopy(model).to("cpu")
+    return replace(counting, model=model, device=torch.device(counting.device.type))
+
+
+def _check_agree(found: Found, counting: Counting, image: Tensor) -> None:
+    """Raise WorkerError where workers have another model, or draw otherwise, than this process.
+
+    Passes on devices of two types have nothing to compare, and this machine may round otherwise than the workers'.
+    """
+    here = found._replace(packages=packages())
+    if counting.model.device.type == found.device:
+        noise = coarsely(counting.counter().drawn())
+        here = here._replace(fingerprint=model_fingerprint(counting.model, image), noise=noise)
+    if here == found:
+        return
+    if here.packages != found.packages:
+        raise WorkerError(
+            f"workers have other versions than this process, {found.packages} for {here.packages} here; install the "
+            f"same, so that they draw the same"
+        )
+    raise WorkerError(
+        f"workers differ from this process in the {_differing(found, here)}: the model that was sent to the workers "
+        f"answers otherwise than the one here, since it has something that pickle does not carry, or packages differ; "
+        f"use executor='local', or mend the model"
+    )
+
+
+def _differing(found: Found, other: Found) -> str:
+    return ", ".join(name for name, a, b in zip(Found._fields, found, other, strict=True) if a != b)
 
 
 class _Round(Generic[T]):
@@ -260,7 +310,8 @@ class _Round(Generic[T]):
             if ready:
                 heard = time.monotonic()
             elif time.monotonic() - heard > _SILENT_SECONDS:
-                raise WorkerError(f"no worker has answered for {_SILENT_SECONDS:g} s; the images counted are kept")
+                self._lose_all()
+                heard = time.monotonic()
             self._free.extend(self._office.welcome([ref for ref in ready if ref in self._office.joining]) * _AHEAD)
             for ref in ready:
                 if ref in self._out:
@@ -318,15 +369,33 @@ class _Round(Generic[T]):
 
     def _taken(self, ref: Any) -> Iterable[T]:
         """Take a unit's answer, unless another worker gave it before."""
-        hired, unit = self._out.pop(ref)
-        unit.out -= 1
+        hired, unit = self._out[ref]
         try:
-            answers: list[Answer] = _got(self._ray, ref)
-        except _LostError as lost:
-            if not hired.gone:
-                self._office.replace(hired, lost)
+            answers: list[Answer] = got(self._ray, ref)
+        except LostError as lost:
+            self._lose(hired, lost)
+            return []
+        del self._out[ref]
+        unit.out -= 1
+        hired.units.remove(unit)
+        self._office.answered()
+        self._free.append(hired)
+        if unit.done:
+            return []
+        ended = self._schedule.credit(unit.parts, answers)
+        unit.done, self._undone = True, self._undone - 1
+        seconds = sum(answer.seconds for answer in answers)
+        self._schedule.resize(self._size.after(unit.slots, seconds, len(self._office.staff)))
+        return ended
+
+    def _lose(self, hired: _Hired, lost: LostError) -> None:
+        """Take back what a worker had that is lost, and hire another."""
+        self._office.replace(hired, lost)
+        for ref in [ref for ref, (one, _) in self._out.items() if one is hired]:
+            _, unit = self._out.pop(ref)
+            unit.out -= 1
             if unit.done:
-                return []
+                continue
             unit.deaths += unit is hired.units[0]
             if unit.deaths >= _TRIES:
                 images = sorted({part.ask.index for part in unit.parts})
@@ -335,87 +404,12 @@ class _Round(Generic[T]):
                 ) from lost
             if not unit.out:
                 self._again.append(unit)
-            return []
-        hired.units.remove(unit)
-        self._office.answered()
-        self._free.append(hired)
-        if unit.done:
-            return []
-        unit.done, self._undone = True, self._undone - 1
-        seconds = sum(answer.seconds for answer in answers)
-        self._schedule.resize(self._size.after(unit.slots, seconds, len(self._office.staff)))
-        return self._schedule.credit(unit.parts, answers)
 
-
-class _LostError(Exception):
-    """A worker, or its machine, is gone."""
-
-
-def _got(ray: Any, ref: Any) -> Any:
-    """Return what a worker returned.
-
-    Raises:
-        _LostError: the worker is gone.
-        ModelError, WorkerError: it failed.
-    """
-    try:
-        return ray.get(ref)
-    except ray.exceptions.RayTaskError as error:
-        cause = error.cause
-        if isinstance(cause, RSPluginError):
-            raise cause from None
-        raise WorkerError(f"a worker failed: {type(cause).__name__}: {first_line(cause)}") from error
-    except ray.exceptions.RayError as error:
-        raise _LostError(first_line(error)) from error
-
-
-def _import_ray() -> Any:
-    try:
-        import ray
-    except ImportError as error:
-        raise DependencyError(f"the executor 'ray' needs Ray ({error}); pip install 'rs-plugin[ray]'") from error
-    return ray
-
-
-def _connect(ray: Any, workers: int | None) -> bool:
-    """Connect to a cluster, and return whether it was done here and is to be undone."""
-    if ray.is_initialized():
-        return False
-    _check_reachable(os.environ.get("RAY_ADDRESS", ""))
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # a run tells nobody of itself
-    quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR"}
-    try:
-        ray.init(address="auto", **quiet)
-    except ConnectionError as error:
-        if os.environ.get("RAY_ADDRESS"):
-            raise WorkerError(f"no Ray cluster at RAY_ADDRESS = {os.environ['RAY_ADDRESS']!r}: {error}") from error
-        ray.init(num_cpus=workers or os.cpu_count(), include_dashboard=False, **quiet)
-    return True
-
-
-def _check_reachable(address: str) -> None:
-    """Raise WorkerError where nobody listens at an address; Ray itself would try for minutes."""
-    host, _, port = address.rpartition("://")[2].rpartition(":")
-    if not (host and port.isdigit()):  # "auto", "local" or nothing
-        return
-    try:
-        socket.create_connection((host, int(port)), timeout=_CONNECT_SECONDS).close()
-    except (OSError, OverflowError) as error:
-        raise WorkerError(
-            f"nobody answers at RAY_ADDRESS = {address!r} ({first_line(error)}); start the cluster, or unset "
-            f"RAY_ADDRESS, for one on this machine"
-        ) from error
-
-
-def _room(ray: Any, needs: dict[str, int]) -> int:
-    """Return how many workers the cluster has room for."""
-    has = ray.cluster_resources()
-    kinds = {"num_cpus": "CPU", "num_gpus": "GPU"}
-    room = min(int(has.get(kinds[name], 0)) // count for name, count in needs.items() if count)
-    if room < 1:
-        raise WorkerError(f"the Ray cluster has no room for a worker: it has {_shown(has)}")
-    return room
-
-
-def _shown(resources: dict[str, float]) -> str:
-    return ", ".join(f"{resources.get(kind, 0):g} {kind}" for kind in ("CPU", "GPU"))
+    def _lose_all(self) -> None:
+        """Take all workers for lost that have work, since none has answered for long."""
+        silent = [hired for hired in self._office.staff if hired.units]
+        lost = LostError(f"no worker has answered for {_SILENT_SECONDS:g} s")
+        if not silent:
+            raise WorkerError(f"{lost}; the images counted are kept")
+        for hired in silent:
+            self._lose(hired, lost)
