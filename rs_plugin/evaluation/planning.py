@@ -200,7 +200,7 @@ class _Pilot:
         self._asked = asked
         generator = np.random.default_rng(asked.seed)
         some = generator.permutation(todo or range(len(asked.data)))
-        # A pass at most, since the first ones are slow: the pilot is to take no longer than it may, rather a little less.
+        # One pass at most, since the first are slow: the pilot rather takes less than it may.
         first = min(_rows(asked.n0) + CHUNK, asked.counting.rows)
         begun = time.perf_counter()
         self._count(counters, some[:1], CHUNK)
