@@ -6,6 +6,7 @@ The samplers' own tests run on a GPU with ``RS_DEVICE=cuda python -m pytest test
 from __future__ import annotations
 
 import dataclasses
+import pickle
 
 import numpy as np
 import pytest
@@ -15,6 +16,8 @@ from scipy import stats
 import rs_plugin as rs
 from rs_plugin.distributions import Gaussian, Laplace
 from rs_plugin.distributions.grid import GridNoise
+from rs_plugin.evaluation.executors import Counting
+from rs_plugin.evaluation.executors.on_ray import _sendable
 from rs_plugin.training import TrainConfig, train
 from tests.evaluation.toys import SHAPE, HalfSpace, half_space_model, labelled, toy_data, toy_model, votes_of
 
@@ -117,6 +120,16 @@ def test_shares_of_votes_are_the_probabilities(sound, sigma):
         table = np.array([here.counts, there.counts]) + 0.5
         assert here.base == there.base
         assert stats.chi2_contingency(table).pvalue > 1e-7
+
+
+def test_what_is_sent_to_workers_is_on_the_cpu():
+    """Whoever takes it from there has a GPU of its own, which is the first that it sees."""
+    device = torch.device("cuda", torch.cuda.device_count() - 1)
+    counting = Counting(toy_model().to(device), SHAPE, 64, device)
+    sent = pickle.loads(pickle.dumps(_sendable(counting)))
+    assert sent.model.device == torch.device("cpu")
+    assert sent.device == torch.device("cuda")
+    assert counting.model.device == device
 
 
 def test_training_on_a_gpu_learns_and_leaves_the_random_state_alone():
