@@ -9,7 +9,7 @@ import re
 import sys
 from argparse import Namespace
 from array import array
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from enum import Enum
 from numbers import Number
@@ -69,15 +69,19 @@ def model_fingerprint(model: SmoothedClassifier, image: Tensor) -> str:
     return digest.hexdigest()
 
 
+_Parts = frozenset[tuple[str, str | int]]  # by name: texts of plain ones, identities of others
+_Pair = tuple[int, int]  # what stands at a place before a pass, and after it
+
+
 class _Node(NamedTuple):
-    """An object, its type and name, and its parts: texts of plain ones, identities of others.
+    """An object, its type and name, and its parts.
 
     The object is kept, since the identity of one that is gone may be that of the next.
     """
 
     value: object
     text: str
-    parts: frozenset[tuple[str, str | int]]
+    parts: _Parts
 
 
 def _described(root: object) -> dict[int, _Node]:
@@ -105,29 +109,45 @@ def _content(root: object, before: dict[int, _Node], after: dict[int, _Node]) ->
     """Return a hash of what an object is made of, before and after a pass alike.
 
     It is the same for a copy, where parts that are one object here are several there, or the other way round: pickle
-    keeps only some of that. Objects get labels by their text and by the labels of their parts, again and again until
-    that tells no more of them apart, as classes of bisimilar nodes of a graph.
+    keeps only some of that. What stands at the same place before and after gets labels by its text and by the labels of
+    its parts, again and again until that tells no more of them apart, as classes of bisimilar nodes of a graph.
     """
-    kept: dict[int, list[tuple[str, str | int]]] = {}
-    coming = [id(root)]
+    kept: dict[_Pair, list[tuple[str, str | _Pair]]] = {}
+    first = id(root), id(root)
+    coming = [first]
     while coming:
-        key = coming.pop()
-        if key not in kept:
-            kept[key] = list(before[key].parts & after[key].parts)
-            coming += [part for _, part in kept[key] if isinstance(part, int)]
+        pair = coming.pop()
+        if pair not in kept:
+            kept[pair] = list(_in_both(before[pair[0]].parts, after[pair[1]].parts))
+            coming += [part for _, part in kept[pair] if not isinstance(part, str)]
+    texts = {pair: before[pair[0]].text if before[pair[0]].text == after[pair[1]].text else "" for pair in kept}
     labels = dict.fromkeys(kept, "")
     while True:
         finer = {
-            key: _hash([before[key].text, *sorted(f"{name}|{_told(part, labels)}" for name, part in parts)])
-            for key, parts in kept.items()
+            pair: _hash([texts[pair], *sorted(f"{name}|{_told(part, labels)}" for name, part in parts)])
+            for pair, parts in kept.items()
         }
         told_apart = {*finer.values()}
         if len(told_apart) == len({*labels.values()}):
-            return "".join([finer[id(root)], *sorted(told_apart)]).encode()
+            return "".join([finer[first], *sorted(told_apart)]).encode()
         labels = finer
 
 
-def _told(part: str | int, labels: dict[int, str]) -> str:
+def _in_both(before: _Parts, after: _Parts) -> Iterator[tuple[str, str | _Pair]]:
+    """Yield plain parts that are the same, and pairs of others of the same name, which may have been made anew."""
+    for name, part in before & after:
+        yield name, part if isinstance(part, str) else (part, part)
+    old, new = _single(before - after), _single(after - before)
+    yield from ((name, (old[name], new[name])) for name in old.keys() & new.keys())
+
+
+def _single(parts: _Parts) -> dict[str, int]:
+    """Return the parts that are not plain and alone have their name; members of a set have none of their own."""
+    names = Counter(name for name, _ in parts)
+    return {name: part for name, part in parts if isinstance(part, int) and names[name] == 1}
+
+
+def _told(part: str | _Pair, labels: dict[_Pair, str]) -> str:
     return f"={part}" if isinstance(part, str) else labels[part]
 
 

@@ -16,7 +16,7 @@ import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing
 from decimal import Decimal
 from fractions import Fraction
@@ -698,6 +698,41 @@ class TestFingerprint:
             return base
 
         assert self.of(deep(1.0)) == self.of(deep(1.0)) != self.of(deep(2.0))
+
+    def test_sees_what_is_made_anew(self) -> None:
+        """By a pass, or whenever it is looked at."""
+
+        class Wrapping(Mapping[str, Any]):
+            def __init__(self, inner: dict[str, Any]) -> None:
+                self._state = (inner,)
+
+            def __getitem__(self, key: str) -> Any:
+                value = self._state[0][key]
+                return Wrapping(value) if isinstance(value, dict) else value
+
+            def __iter__(self) -> Iterator[str]:
+                return iter(self._state[0])
+
+            def __len__(self) -> int:
+                return len(self._state[0])
+
+        class Renews(Rows):
+            def forward(self, x: torch.Tensor) -> torch.Tensor:
+                self.settings = [{**self.settings[0]}, len(x)]
+                return super().forward(x)
+
+        def wrapped(limit: float) -> torch.nn.Module:
+            base = Rows()
+            base.settings = Wrapping({"inner": {"limit": limit}})
+            return base
+
+        def renewed(limit: float) -> torch.nn.Module:
+            base = Renews()
+            base.settings = [{"limit": limit}, 0]
+            return base
+
+        for made in (wrapped, renewed):
+            assert self.of(made(1.0)) == self.of(made(1.0)) != self.of(made(2.0))
 
     def test_does_not_know_addresses(self) -> None:
         """Keys and members of plain classes show where they lie in memory."""
