@@ -9,13 +9,13 @@ import re
 import sys
 from argparse import Namespace
 from array import array
-from collections import Counter, deque
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections import deque
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from enum import Enum
 from numbers import Number
 from pathlib import PurePath
 from types import BuiltinMethodType, CellType, CodeType, FunctionType, MethodType, ModuleType, SimpleNamespace
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 import torch
@@ -29,12 +29,15 @@ from rs_plugin.voting import computing_in, single_threaded, turn
 from rs_plugin.voting.passes import check_scores, scores_of
 
 _NOISY = 16  # noisy images among those that a network is asked about
+_DEPTH = 4096  # of objects within objects
+_MOST_OBJECTS = 1 << 21
+_ROUNDS = 64  # of telling objects apart by what they lead to
 
 #: Packages whose objects are not looked into, and those whose code is not: it changes with their version only.
 _OPAQUE = frozenset({"torch", "numpy", *sys.stdlib_module_names})
 _LIBRARIES = _OPAQUE | {"torchvision"}
 _PLAIN = (
-    bool, int, float, complex, str, bytes, type(None), range, slice, Enum, PurePath, re.Pattern, Number,
+    bool, int, float, complex, str, bytes, bytearray, type(None), range, slice, Enum, PurePath, re.Pattern, Number,
     np.generic, torch.dtype, torch.device,
 )  # fmt: skip
 _CODE = (FunctionType, staticmethod, classmethod, property)
@@ -69,86 +72,173 @@ def model_fingerprint(model: SmoothedClassifier, image: Tensor) -> str:
     return digest.hexdigest()
 
 
-_Parts = frozenset[tuple[str, str | int]]  # by name: texts of plain ones, identities of others
+_Part = tuple[str | int, str | int]  # of an object: name and text, either of them an identity if it has parts itself
 _Pair = tuple[int, int]  # what stands at a place before a pass, and after it
+_Key = TypeVar("_Key", bound=Hashable)
 
 
 class _Node(NamedTuple):
-    """An object, its type and name, and its parts.
+    """An object, its type and name, and its parts by name.
 
     The object is kept, since the identity of one that is gone may be that of the next.
+
+    Attributes:
+        value: the object.
+        text: its type and name.
+        plain: the texts of its plain parts.
+        other: its other parts, by identity. The name of what stands under the key of a dictionary may be one too.
+        told: a hash of text and plain parts.
     """
 
     value: object
     text: str
-    parts: _Parts
+    plain: frozenset[tuple[str, str]]
+    other: frozenset[_Part]
+    told: str
 
 
 def _described(root: object) -> dict[int, _Node]:
     """Return all that an object is made of, by identity."""
     nodes: dict[int, _Node] = {}
-    coming = [root]
-    while coming:
-        value = coming.pop()
-        if id(value) in nodes:
-            continue
-        parts: list[tuple[str, str | int]] = []
-        for name, part in _parts(value):
-            if isinstance(part, Tensor):
-                parts.append((name, _hash_of(part)))
-            elif isinstance(part, _PLAIN):
-                parts.append((name, repr(part)))
-            else:
-                parts.append((name, id(part)))
-                coming.append(part)
-        nodes[id(value)] = _Node(value, f"{_name(type(value))} {_name(value)}", frozenset(parts))
+    level = [root]
+    for depth in range(_DEPTH + 1):
+        below: list[object] = []
+        for value in level:
+            if id(value) in nodes:
+                continue
+            if len(nodes) == _MOST_OBJECTS:
+                raise ModelError(
+                    f"attributes of the base network lead to more than {_MOST_OBJECTS:,} objects; votes are those of a "
+                    f"network that can be described: take from it what it does not compute with"
+                )
+            plain: set[tuple[str, str]] = set()
+            other: set[_Part] = set()
+            for name, part in _parts(value) if depth < _DEPTH else ():
+                named, text = name if isinstance(name, str) else _text(name), _text(part)
+                if named is not None and text is not None:
+                    plain.add((named, text))
+                    continue
+                below += [thing for thing, known in ((name, named), (part, text)) if known is None]
+                other.add((id(name) if named is None else named, id(part) if text is None else text))
+            text = f"{_name(type(value))} {_name(value)}"
+            nodes[id(value)] = _Node(value, text, frozenset(plain), frozenset(other), _told(text, plain))
+        level = below
     return nodes
+
+
+def _told(text: str, plain: Iterable[tuple[str, str]]) -> str:
+    return _hash([text, *map(str, sorted(plain))])
+
+
+def _text(value: object) -> str | None:
+    """Return a text for a plain object, None for one that has parts."""
+    if isinstance(value, Tensor):
+        return _hash_of(value)
+    return repr(value) if isinstance(value, _PLAIN) else None
 
 
 def _content(root: object, before: dict[int, _Node], after: dict[int, _Node]) -> bytes:
     """Return a hash of what an object is made of, before and after a pass alike.
 
     It is the same for a copy, where parts that are one object here are several there, or the other way round: pickle
-    keeps only some of that. What stands at the same place before and after gets labels by its text and by the labels of
-    its parts, again and again until that tells no more of them apart, as classes of bisimilar nodes of a graph.
+    keeps only some of that.
     """
-    kept: dict[_Pair, list[tuple[str, str | _Pair]]] = {}
+    sides = (before, after)
+    label = _labels(
+        {(side, key): node.told for side in (0, 1) for key, node in sides[side].items()},
+        {
+            (side, key): [tuple(x if isinstance(x, str) else (side, x) for x in pair) for pair in node.other]
+            for side in (0, 1) for key, node in sides[side].items()
+        },
+    )  # fmt: skip
+    kept: dict[_Pair, list[tuple[str | _Pair, str | _Pair]]] = {}
     first = id(root), id(root)
     coming = [first]
     while coming:
         pair = coming.pop()
-        if pair not in kept:
-            kept[pair] = list(_in_both(before[pair[0]].parts, after[pair[1]].parts))
-            coming += [part for _, part in kept[pair] if not isinstance(part, str)]
-    texts = {pair: before[pair[0]].text if before[pair[0]].text == after[pair[1]].text else "" for pair in kept}
-    labels = dict.fromkeys(kept, "")
-    while True:
-        finer = {
-            pair: _hash([texts[pair], *sorted(f"{name}|{_told(part, labels)}" for name, part in parts)])
-            for pair, parts in kept.items()
-        }
-        told_apart = {*finer.values()}
-        if len(told_apart) == len({*labels.values()}):
-            return "".join([finer[first], *sorted(told_apart)]).encode()
+        if pair in kept:
+            continue
+        named: list[dict[str | int, list[_Part]]] = [{}, {}]
+        parts = [sides[side][pair[side]].other for side in (0, 1)]
+        names = {name for name, _ in parts[0]} & {name for name, _ in parts[1]}
+        for side in (0, 1):
+            for name, part in parts[side]:
+                known = name if isinstance(name, str) or name in names else label[side, name]
+                named[side].setdefault(known, []).append((name, part))
+        old, new = named
+        same = [both for name in old.keys() & new.keys() for both in _same(old[name], new[name], label)]
+        kept[pair] = [(_both(a[0], b[0]), _both(a[1], b[1])) for a, b in same]
+        coming += [part for both in kept[pair] for part in both if not isinstance(part, str)]
+    labels = _labels({pair: _told_of_both(before[pair[0]], after[pair[1]]) for pair in kept}, kept)
+    return "".join([labels[first], *sorted({*labels.values()})]).encode()
+
+
+def _told_of_both(before: _Node, after: _Node) -> str:
+    if before.told == after.told:
+        return before.told
+    return _told(before.text if before.text == after.text else "", before.plain & after.plain)
+
+
+def _same(
+    old: list[_Part], new: list[_Part], label: Mapping[tuple[int, int], str]
+) -> Iterator[tuple[_Part, _Part]]:
+    """Yield which of the parts of one name is which: those that are the same, and then those of the same content.
+
+    What is alone under its name is the same, though it be made anew.
+    """
+    if len(old) == len(new) == 1 and isinstance(old[0][1], int) and isinstance(new[0][1], int):
+        yield old[0], new[0]
+        return
+    by_content: dict[str | int, list[_Part]] = {}
+    for part in new:
+        by_content.setdefault(part[1], []).append(part)
+    left = []
+    for part in old:
+        if by_content.get(part[1]):
+            yield part, by_content[part[1]].pop()
+        else:
+            left.append(part)
+    rest = [part for parts in by_content.values() for part in parts]
+    by_content = {}
+    for part in rest:
+        by_content.setdefault(_content_of(part, 1, label), []).append(part)
+    for part in left:
+        if found := by_content.get(_content_of(part, 0, label)):
+            yield part, found.pop()
+
+
+def _content_of(part: _Part, side: int, label: Mapping[tuple[int, int], str]) -> str:
+    return part[1] if isinstance(part[1], str) else label[side, part[1]]
+
+
+def _both(before: str | int, after: str | int) -> str | _Pair:
+    """Return a text that is the same on both sides, or a pair of identities."""
+    if isinstance(before, int) and isinstance(after, int):
+        return before, after
+    assert isinstance(before, str) and before == after
+    return before
+
+
+def _labels(texts: Mapping[_Key, str], parts: Mapping[_Key, Iterable[tuple[Any, ...]]]) -> dict[_Key, str]:
+    """Return a hash for every node of a graph: of its text and, to some depth, of what it leads to.
+
+    Nodes get hashes of their text and of the hashes of their parts, again and again until that tells no more of them
+    apart: the classes of bisimilar nodes, but for what lies deeper than the rounds.
+    """
+    labels = dict.fromkeys(texts, "")
+
+    def told(part: Any) -> str:
+        return f"={part}" if isinstance(part, str) else labels[part]
+
+    for _ in range(_ROUNDS):
+        finer = {}
+        for key, text in texts.items():
+            lines = ((told(name), told(part)) for name, part in parts[key])
+            finer[key] = _hash([text, *sorted(f"{len(name)} {name} {part}" for name, part in lines)])
+        if len({*finer.values()}) == len({*labels.values()}):
+            return finer
         labels = finer
-
-
-def _in_both(before: _Parts, after: _Parts) -> Iterator[tuple[str, str | _Pair]]:
-    """Yield plain parts that are the same, and pairs of others of the same name, which may have been made anew."""
-    for name, part in before & after:
-        yield name, part if isinstance(part, str) else (part, part)
-    old, new = _single(before - after), _single(after - before)
-    yield from ((name, (old[name], new[name])) for name in old.keys() & new.keys())
-
-
-def _single(parts: _Parts) -> dict[str, int]:
-    """Return the parts that are not plain and alone have their name; members of a set have none of their own."""
-    names = Counter(name for name, _ in parts)
-    return {name: part for name, part in parts if isinstance(part, int) and names[name] == 1}
-
-
-def _told(part: str | _Pair, labels: dict[_Pair, str]) -> str:
-    return f"={part}" if isinstance(part, str) else labels[part]
+    return labels
 
 
 def _hash(texts: Sequence[str]) -> str:
@@ -157,8 +247,11 @@ def _hash(texts: Sequence[str]) -> str:
 
 def _name(value: object) -> str:
     """Return the name of a class or function, nothing of other objects."""
-    name = getattr(value, "__qualname__", None)
-    return f"{getattr(value, '__module__', '')}.{name}" if isinstance(name, str) else ""
+    try:
+        name = getattr(value, "__qualname__", None)
+        return f"{getattr(value, '__module__', '')}.{name}" if isinstance(name, str) else ""
+    except Exception:  # of an object with attributes of its own making
+        return ""
 
 
 def _is_of(packages: frozenset[str], value: object) -> bool:
@@ -167,8 +260,8 @@ def _is_of(packages: frozenset[str], value: object) -> bool:
     return str(getattr(value, "__module__", "") or "builtins").partition(".")[0] in packages
 
 
-def _parts(value: object) -> Iterator[tuple[str, object]]:
-    """Yield what decides how an object behaves, with names."""
+def _parts(value: object) -> Iterator[tuple[object, object]]:
+    """Yield what decides how an object behaves, with names, or with the keys of a dictionary."""
     if isinstance(value, torch.jit.ScriptModule):
         yield from value.named_parameters()
         yield from value.named_buffers()
@@ -189,7 +282,8 @@ def _parts(value: object) -> Iterator[tuple[str, object]]:
         if not _is_of(_LIBRARIES, value):
             yield "code", value.__code__
             yield from {"defaults": value.__defaults__, "keywords": value.__kwdefaults__}.items()
-            yield from _numbered("cells", (cell.cell_contents for cell in value.__closure__ or () if _is_filled(cell)))
+            cells = zip(value.__code__.co_freevars, value.__closure__ or (), strict=True)
+            yield from ((f"cells.{name}", cell.cell_contents) for name, cell in cells if _is_filled(cell))
             names = _names_in(value.__code__)
             used = {name: value.__globals__[name] for name in names if name in value.__globals__}
             yield from ((f"globals.{name}", part) for name, part in used.items())
@@ -215,12 +309,14 @@ def _parts(value: object) -> Iterator[tuple[str, object]]:
     elif isinstance(value, functools.partial):
         yield from {"function": value.func, "positional": value.args, "keywords": value.keywords}.items()
     elif isinstance(value, Mapping):
-        yield from ((_key(key), part) for key, part in value.items())
-        yield from (("keys", key) for key in value if not isinstance(key, _PLAIN))
+        yield from ((repr(key) if isinstance(key, _PLAIN) else key, part) for key, part in value.items())
+        yield from _attributes(value)
     elif isinstance(value, list | tuple | deque | array):
         yield from _numbered("", value)
+        yield from _attributes(value)
     elif isinstance(value, set | frozenset):
         yield from (("members", part) for part in value)
+        yield from _attributes(value)
     elif isinstance(value, np.ndarray):
         yield from {"dtype": str(value.dtype), "shape": str(value.shape)}.items()
         if value.dtype == object:
@@ -228,7 +324,13 @@ def _parts(value: object) -> Iterator[tuple[str, object]]:
         else:
             content = repr(value.tolist()).encode() if value.dtype.hasobject else value.tobytes()
             yield "values", hashlib.sha256(content).hexdigest()
-    elif isinstance(value, SimpleNamespace | Namespace) or not _is_of(_OPAQUE, type(value)):
+    else:
+        yield from _attributes(value)
+
+
+def _attributes(value: object) -> Iterator[tuple[str, object]]:
+    """Yield the attributes and the class of an object that is not a library's."""
+    if isinstance(value, SimpleNamespace | Namespace) or not _is_of(_OPAQUE, type(value)):
         yield from getattr(value, "__dict__", {}).items()
         slots = (name for kind in type(value).__mro__ for name in _slots_of(kind))
         yield from ((name, getattr(value, name)) for name in slots if hasattr(value, name))
@@ -237,11 +339,6 @@ def _parts(value: object) -> Iterator[tuple[str, object]]:
 
 def _numbered(name: str, parts: Iterable[object]) -> Iterator[tuple[str, object]]:
     return ((f"{name}.{i}", part) for i, part in enumerate(parts))
-
-
-def _key(key: object) -> str:
-    """Return a text for the key of a dictionary, without the address that some objects show."""
-    return repr(key) if isinstance(key, _PLAIN) else _name(key) or _name(type(key))
 
 
 def _names_in(code: CodeType) -> list[str]:
@@ -256,9 +353,10 @@ def _slots_of(kind: type) -> tuple[str, ...]:
 
 def _is_filled(cell: CellType) -> bool:
     try:
-        return cell.cell_contents is not None
+        cell.cell_contents  # noqa: B018
     except ValueError:
         return False
+    return True
 
 
 def _hash_of(value: Tensor) -> str:

@@ -37,7 +37,7 @@ class Checkpoint:
         remedy = "delete it, or name another file"
         try:
             stored: dict[str, Any] = torch.load(self.path, map_location="cpu", weights_only=True)
-            key = stored["key"]
+            key = {"device": "cpu", **stored["key"]}  # older ones do not say it
             other = sorted(name for name, value in self._key().items() if key.get(name) != value)
             if not other:
                 self.model.load_state_dict(stored["model"])

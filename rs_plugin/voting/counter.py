@@ -284,7 +284,7 @@ class VoteCounter:
         host = torch.empty(classes.shape, dtype=classes.dtype, pin_memory=True)
         host.copy_(classes, non_blocking=True)
         there = torch.cuda.Event()  # type: ignore[no-untyped-call]
-        there.record()
+        there.record(torch.cuda.current_stream(self._device))  # the copy's, whichever device is the current one
         return _Group(slots, host, there, start)
 
     def _add(self, noise: Tensor, slots: Sequence[Slot], images: Tensor) -> None:

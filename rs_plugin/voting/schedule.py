@@ -8,6 +8,8 @@ draws each, hands them out in groups and gives the polls their votes. It knows n
 from __future__ import annotations
 
 import itertools
+import math
+import reprlib
 import threading
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Sequence
@@ -18,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from rs_plugin.errors import ParameterError, WorkerError
+from rs_plugin.errors import ParameterError, WorkerError, first_line
 from rs_plugin.streams import CHUNK, Stream
 
 Counts = NDArray[np.int64]
@@ -68,6 +70,8 @@ def answers_by(
 ) -> list[Answer]:
     """Return the answer to each of several asks, by whatever answers polls in any order."""
     answers = dict(run(_numbered(number, ask) for number, ask in enumerate(asks)))
+    if len(answers) < len(asks):
+        raise WorkerError(f"{len(asks) - len(answers)} of {len(asks)} asks were left without an answer")
     return [answers[number] for number in range(len(asks))]
 
 
@@ -196,14 +200,19 @@ class Schedule(Generic[T]):
         Raises:
             WorkerError: an answer is not what its part asks for; then none of the group is taken.
         """
-        if len(answers) != len(parts):
-            raise WorkerError(f"a worker gave {len(answers)} answers to {len(parts)} parts; use machines of one kind")
-        for part, answer in zip(parts, answers, strict=True):
-            self._check(part.ask, answer)
+        try:
+            checked = [self._checked(part.ask, answer) for part, answer in zip(parts, answers, strict=True)]
+        except (TypeError, ValueError, AttributeError) as error:
+            asked = [[stop - start for _, start, stop in part.ask.ranges] for part in parts]
+            raise WorkerError(
+                f"a worker answered {reprlib.repr(answers)} where {reprlib.repr(asked)} draws were to fall into "
+                f"{self._num_classes} classes each ({first_line(error)}); nothing of it was counted; use machines of "
+                f"one kind, with the same versions of all packages"
+            ) from error
         done: list[T] = []
         with self._changed:
             self._out -= 1
-            for part, answer in zip(parts, answers, strict=True):
+            for part, answer in zip(parts, checked, strict=True):
                 opened = part.opened
                 opened.seconds += answer.seconds
                 for place, counts in zip(part.places, answer.counts, strict=True):
@@ -213,6 +222,12 @@ class Schedule(Generic[T]):
                 done += self._answered(opened, part.slots)
             self._changed.notify_all()
         return done
+
+    @property
+    def ended(self) -> bool:
+        """Whether nothing is asked for, and nothing will be."""
+        with self._changed:
+            return not (self._queue or self._more or self._out)
 
     def resize(self, size: int) -> None:
         """Set the number of slots in the groups that are taken from now on."""
@@ -225,24 +240,20 @@ class Schedule(Generic[T]):
             self._stopped = True
             self._changed.notify_all()
 
-    def _check(self, ask: Ask, answer: Answer) -> None:
-        """Raise WorkerError for an answer that counts other draws than those that were asked for, or other classes."""
-        wanted = [stop - start for _, start, stop in ask.ranges]
+    def _checked(self, ask: Ask, answer: Answer) -> Answer:
+        """Return an answer, or raise for one that counts other draws than were asked for, or other classes."""
         counts = [np.asarray(part) for part in answer.counts]
-        whole = all(part.shape == (self._num_classes,) and part.dtype.kind in "iu" for part in counts)
-        based = not ask.clean or (answer.base is not None and 0 <= answer.base < self._num_classes)
-        if not (
-            whole
-            and based
-            and all(int(part.min()) >= 0 for part in counts)
-            and [int(part.sum()) for part in counts] == wanted
-            and answer.seconds >= 0.0
-        ):
-            raise WorkerError(
-                f"a worker answered {answer} for image {ask.index} where {wanted} draws were to fall into "
-                f"{self._num_classes} classes; nothing of it was counted; use machines of one kind, with the same "
-                f"versions of all packages"
-            )
+        for part, (_, start, stop) in zip(counts, ask.ranges, strict=True):
+            if part.shape != (self._num_classes,) or part.dtype.kind not in "iu":
+                raise ValueError(f"counts of shape {part.shape} and type {part.dtype}")
+            if min(part.tolist()) < 0 or sum(part.tolist()) != stop - start:  # Python's numbers do not overflow
+                raise ValueError(f"counts of {sum(part.tolist())} draws, the least {min(part.tolist())}")
+        base = int(answer.base) if ask.clean and answer.base is not None else None
+        if ask.clean and (base is None or not 0 <= base < self._num_classes):
+            raise ValueError(f"class {answer.base} of the image itself")
+        if not 0.0 <= answer.seconds < math.inf:
+            raise ValueError(f"{answer.seconds} seconds")
+        return Answer([part.astype(np.int64) for part in counts], base, float(answer.seconds))
 
     def _open_next(self) -> None:
         poll = next(self._coming, None)

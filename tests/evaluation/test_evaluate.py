@@ -473,6 +473,14 @@ class Slotted:
         self.limit = limit
 
 
+class Table(dict[str, float]):
+    """A dictionary with a setting beside what it holds."""
+
+    def __init__(self, limit: float) -> None:
+        super().__init__()
+        self.limit = limit
+
+
 class Ignored(torch.nn.Module):
     """Lets a network run and passes its own input on."""
 
@@ -743,6 +751,77 @@ class TestFingerprint:
             return base
 
         assert self.of(keyed(1)) == self.of(keyed(1)) != self.of(keyed(2))
+
+    @pytest.mark.parametrize("keys", [[(0, 1), (1, 0)], [Slotted(1), Slotted(2)], [int, float], [frozenset({1}), "1"]])
+    @pytest.mark.parametrize("value", [lambda x: x, lambda x: [x], lambda x: SimpleNamespace(x=x)])
+    def test_sees_which_key_has_which_value(self, keys: list[Any], value: Callable[[float], Any]) -> None:
+        def keyed(*values: float) -> torch.nn.Module:
+            base = Rows()
+            base.table = dict(zip(keys, map(value, values), strict=True))
+            return base
+
+        assert self.of(keyed(1.0, 2.0)) == self.of(keyed(1.0, 2.0)) != self.of(keyed(2.0, 1.0))
+        assert self.of(copy.deepcopy(keyed(1.0, 2.0))) == self.of(keyed(1.0, 2.0))
+
+    def test_sees_what_a_set_holds_that_is_made_anew(self) -> None:
+        class Renews(Rows):
+            def forward(self, x: torch.Tensor) -> torch.Tensor:
+                self.limits = {(*limit,) for limit in self.limits}
+                self.table = {(*key,): [value[0]] for key, value in self.table.items()}
+                return super().forward(x)
+
+        def made(limit: float, number: float) -> torch.nn.Module:
+            base = Renews()
+            base.limits, base.table = {(limit, 2), (3, 4)}, {(1, 2): [number], (3, 4): [7.0]}
+            return base
+
+        assert self.of(made(1, 5)) == self.of(made(1, 5))
+        assert len({self.of(made(*numbers)) for numbers in [(1, 5), (2, 5), (1, 6)]}) == 3
+
+    def test_is_that_of_the_next_call_whatever_a_first_pass_adds(self) -> None:
+        """Names of parts are told by what they are, however long it takes to tell them from others."""
+
+        class Adds(Rows):
+            def forward(self, x: torch.Tensor) -> torch.Tensor:
+                calls = getattr(self, "calls", {})
+                self.calls = {**calls, (len(calls), (1, (2, (3,)))): [[[[1]]]]}
+                return super().forward(x)
+
+        base = Adds()
+        base.table = {((1, 2), 3): [1.0], ((1, (2, 4)), 3): [2.0]}
+        base(torch.zeros(1, *SHAPE))
+        before = self.of(base)
+        other = Adds()
+        other.table = copy.deepcopy(base.table)
+        other(torch.zeros(1, *SHAPE))
+        assert before == self.of(other)
+
+    @pytest.mark.parametrize(
+        ("before", "after"),
+        [
+            ((1.0, None), (None, 1.0)),
+            ((1.0, bytearray(b"a")), (1.0, bytearray(b"b"))),
+            ((1.0, Table(1.0)), (1.0, Table(2.0))),
+        ],
+    )
+    def test_sees_what_functions_close_over(self, before: tuple[Any, Any], after: tuple[Any, Any]) -> None:
+        def closed(first: Any, second: Any) -> torch.nn.Module:
+            base = Rows()
+            base.read = lambda: first or second
+            return base
+
+        assert self.of(closed(*before)) == self.of(closed(*before)) != self.of(closed(*after))
+
+    def test_ends_where_objects_are_made_without_end(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        class Endless(list[Any]):
+            def __iter__(self) -> Iterator[Any]:
+                return iter([Endless(), Endless()])
+
+        monkeypatch.setattr("rs_plugin.evaluation.fingerprint._MOST_OBJECTS", 1000)
+        base = Rows()
+        base.endless = Endless()
+        with pytest.raises(ModelError, match=r"lead to more than 1,000 objects; .* take from it what"):
+            self.of(base)
 
     def test_takes_buffers_of_every_type(self) -> None:
         base = Rows()

@@ -28,7 +28,7 @@ from rs_plugin.evaluation.executors.units import UnitSize
 from rs_plugin.evaluation.results import Run
 from rs_plugin.smoothing import SmoothedClassifier
 from rs_plugin.streams import CHUNK, Stream
-from rs_plugin.voting import Ask, DrawRange
+from rs_plugin.voting import Ask, DrawRange, answers_by
 from tests.evaluation.fake_ray import FakeRay
 from tests.evaluation.toys import SHAPE, Rows, toy_data, toy_model, votes_of
 
@@ -328,22 +328,111 @@ def test_workers_may_round_draws_otherwise_than_this_process(fake: Any, found_by
         lambda answer: answer._replace(base=3),
         lambda answer: answer._replace(base=None),
         lambda answer: answer._replace(seconds=float("nan")),
+        lambda answer: answer._replace(seconds=float("inf")),
+        lambda answer: answer._replace(seconds=None),
+        lambda answer: answer._replace(counts=[[2**63 - 1, 2**63 - 1, int(part.sum()) + 2] for part in answer.counts]),
+        lambda answer: None,
     ],
-    ids=["more", "negative", "classes", "halves", "fewer", "no class", "no answer", "no time"],
+    ids=[
+        "more", "negative", "classes", "halves", "fewer", "no class", "no answer", "no time", "all time",
+        "time unknown", "overflow", "nothing",
+    ],
 )
 def test_an_answer_that_cannot_be_is_not_counted(spoil: Any, fake: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     plain = on_ray.Worker.count
     monkeypatch.setattr(on_ray.Worker, "count", lambda self, tasks: [spoil(answer) for answer in plain(self, tasks)])
     fake()
-    with pytest.raises(WorkerError, match=r"a worker answered .* for image 0 where .* nothing of it was counted"):
+    with pytest.raises(WorkerError, match=r"a worker answered .* where \[\[100.*into 3 classes .* nothing of it was"):
         run(executor="ray", workers=1, **ASKED["fixed"])
+
+
+def test_counts_of_another_kind_of_whole_numbers_are_counted(fake: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    plain = on_ray.Worker.count
+
+    def count(self: on_ray.Worker, tasks: Any) -> Any:
+        answers = plain(self, tasks)
+        return [answer._replace(counts=[part.astype(np.uint64) for part in answer.counts]) for answer in answers]
+
+    monkeypatch.setattr(on_ray.Worker, "count", count)
+    fake()
+    found = run(executor="ray", **ASKED["fixed"])
+    assert votes_of(found) == votes_of(run(workers=1, **ASKED["fixed"]))
+
+
+def test_a_run_waits_for_workers_that_join_while_all_others_are_busy(fake: Any) -> None:
+    """Nothing may be out, if those that are there are silent over what others have done since."""
+    ray = fake()
+    counting = Counting(toy_model(), SHAPE, 64, torch.device("cpu"))
+    image = toy_data().images[0]
+
+    def poll(index: int) -> Any:
+        return (yield Ask(image, index, 0, [DrawRange(Stream.ESTIMATION, 0, 640)])).counts[0].sum()
+
+    with open_executor("ray", counting, 1) as counters:
+        counters.look(image)
+        assert isinstance(counters, on_ray.RayExecutor)
+        begun = on_ray._Round(ray, counters, counting, map(poll, range(4)), True)
+        begun._free.clear()
+        counters._hire()
+        assert list(begun.results()) == [640] * 4
+
+
+def test_an_ask_without_an_answer_is_told_of() -> None:
+    ask = Ask(toy_data().images[0], 0, 0, [DrawRange(Stream.ESTIMATION, 0, 64)])
+    with pytest.raises(WorkerError, match="1 of 1 asks were left without an answer"):
+        answers_by(lambda polls: [], [ask])
+
+
+@pytest.mark.parametrize("kind", ["RayError", "ConnectionError"])
+@pytest.mark.parametrize("after", [0, 3, 10])
+def test_a_cluster_that_is_lost_is_told_of(
+    kind: str, after: int, fake: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ray = fake()
+    plain, calls = ray.wait, []
+
+    def wait(*given: Any, **how: Any) -> Any:
+        calls.append(1)
+        if len(calls) > after:
+            raise {"RayError": ray.exceptions.RayError, "ConnectionError": ConnectionError}[kind]("no head")
+        return plain(*given, **how)
+
+    monkeypatch.setattr(ray, "wait", wait)
+    with pytest.raises(WorkerError, match="the Ray cluster is lost: no head; the images counted are kept; begin again"):
+        run(executor="ray", **ASKED["fixed"])
+    assert not ray.running
+
+
+class Lazy(Rows):
+    """Makes something at its first pass."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        if not hasattr(self, "made"):
+            self.made = torch.zeros(x.shape[1:])
+        return super().forward(x + self.made)
+
+
+def test_a_network_that_is_made_in_part_at_its_first_pass_is_the_same_there(fake: Any) -> None:
+    fake()
+    found = run(SmoothedClassifier(Lazy(), Gaussian(0.25), 3), executor="ray", **ASKED["fixed"])
+    assert votes_of(found) == votes_of(run(workers=1, **ASKED["fixed"]))
+
+
+def test_a_pause_of_who_takes_the_results_is_no_silence(fake: Any) -> None:
+    ray = fake(seed=4)
+
+    def progress(done: int, total: int) -> None:
+        ray.seconds += 2000.0
+
+    run(executor="ray", progress=progress, **ASKED["fixed"])
+    assert len(ray.actors) == 3
 
 
 def test_answers_that_are_missing_are_told_of(fake: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     plain = on_ray.Worker.count
     monkeypatch.setattr(on_ray.Worker, "count", lambda self, tasks: plain(self, tasks)[1:])
     fake()
-    with pytest.raises(WorkerError, match=r"a worker gave \d+ answers to \d+ parts"):
+    with pytest.raises(WorkerError, match=r"a worker answered \[.* nothing of it was counted"):
         run(executor="ray", **ASKED["fixed"])
 
 

@@ -59,7 +59,7 @@ class Counting:
             fingerprint=fingerprint,
             device=self.model.device.type,
             packages=packages(),
-            noise=coarsely(drawn),
+            noise=rounded_hash(drawn[:: CHUNK // 2]),
             draws=hashlib.sha256(drawn.numpy().tobytes()).hexdigest(),
         )
 
@@ -84,11 +84,6 @@ class Found(NamedTuple):
     packages: str
     noise: str
     draws: str
-
-
-def coarsely(drawn: Tensor) -> str:
-    """Return a hash of a few of a counter's draws, but for rounding."""
-    return rounded_hash(drawn[:: CHUNK // 2])
 
 
 def packages() -> str:

@@ -22,10 +22,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from rs_plugin.errors import WorkerError, WorkerWarning, first_line
-from rs_plugin.evaluation.executors.base import Counting, Found, coarsely, packages
+from rs_plugin.evaluation.executors.base import Counting, Found, packages
 from rs_plugin.evaluation.executors.cluster import LostError, connect, got, import_ray, room, shown
 from rs_plugin.evaluation.executors.units import UnitSize
-from rs_plugin.evaluation.fingerprint import model_fingerprint
 from rs_plugin.voting import Answer, Ask, DrawRange, Part, Poll, Schedule, parts_of
 
 T = TypeVar("T")
@@ -126,17 +125,10 @@ class RayExecutor:
 
     def look(self, image: Tensor) -> Found:
         """Return what the network is, as the first worker that is there finds it."""
-        self._image = self._ray.put(image.numpy().copy())
-        for _ in range(self._wanted):
-            self._hire()
-        begun = time.monotonic()
-        while not self._staff:
-            self.welcome(self._ray.wait(list(self._joining), timeout=_POLL_SECONDS)[0])
-            if not self._staff and time.monotonic() - begun > _START_SECONDS:
-                raise WorkerError(
-                    f"no worker has started within {_START_SECONDS:g} s; free on the cluster: "
-                    f"{shown(self._ray.available_resources())}; ask for fewer workers, or add machines"
-                )
+        try:
+            self._wait_for_the_first(image)
+        except (self._ray.exceptions.RayError, ConnectionError) as error:
+            raise _lost_cluster(error) from error
         assert self._found is not None
         _check_agree(self._found, self._counting, image)
         return self._found
@@ -149,6 +141,8 @@ class RayExecutor:
         self._running = True
         try:
             yield from _Round(self._ray, self, self._counting, polls, self._found.mixed).results()
+        except (self._ray.exceptions.RayError, ConnectionError) as error:
+            raise _lost_cluster(error) from error
         finally:
             self._running = False
 
@@ -215,6 +209,19 @@ class RayExecutor:
     def __exit__(self, *exception: object) -> None:
         self.close()
 
+    def _wait_for_the_first(self, image: Tensor) -> None:
+        self._image = self._ray.put(image.numpy().copy())
+        for _ in range(self._wanted):
+            self._hire()
+        begun = time.monotonic()
+        while not self._staff:
+            self.welcome(self._ray.wait(list(self._joining), timeout=_POLL_SECONDS)[0])
+            if not self._staff and time.monotonic() - begun > _START_SECONDS:
+                raise WorkerError(
+                    f"no worker has started within {_START_SECONDS:g} s; free on the cluster: "
+                    f"{shown(self._ray.available_resources())}; ask for fewer workers, or add machines"
+                )
+
     def _hire(self) -> None:
         hired = _Hired(self._kind.remote())
         self._hired.append(hired)
@@ -240,6 +247,10 @@ class RayExecutor:
         )
 
 
+def _lost_cluster(error: Exception) -> WorkerError:
+    return WorkerError(f"the Ray cluster is lost: {first_line(error)}; the images counted are kept; begin again")
+
+
 def _sendable(counting: Counting) -> Counting:
     """Return what is sent to workers: on the CPU, since none of them may have the GPU that the model is on here."""
     model = counting.model
@@ -254,9 +265,9 @@ def _check_agree(found: Found, counting: Counting, image: Tensor) -> None:
     Passes on devices of two types have nothing to compare, and this machine may round otherwise than the workers'.
     """
     here = found._replace(packages=packages())
-    if counting.model.device.type == found.device:
-        noise = coarsely(counting.counter().drawn())
-        here = here._replace(fingerprint=model_fingerprint(counting.model, image), noise=noise)
+    if here == found and counting.model.device.type == found.device:
+        other = counting.found(counting.counter(), image)
+        here = here._replace(fingerprint=other.fingerprint, noise=other.noise)
     if here == found:
         return
     if here.packages != found.packages:
@@ -293,7 +304,6 @@ class _Round(Generic[T]):
         self._size = UnitSize(counting.rows, int(np.prod(counting.image_shape)))
         self._schedule: Schedule[T] = Schedule(polls, self._size.slots, counting.model.num_classes, mixed)
         self._again: deque[_Unit] = deque()
-        self._undone = 0  # units that were taken from the schedule and have no answer
         for hired in office.staff:
             hired.units.clear()
         self._free = deque([*office.staff] * _AHEAD)  # each as often as there is room for a unit more
@@ -301,17 +311,17 @@ class _Round(Generic[T]):
 
     def results(self) -> Generator[T, None, None]:
         """Yield the results of polls as they end."""
-        heard = time.monotonic()
+        silent = 0.0
         while True:
             self._hand_out()
-            if not self._undone and self._office.staff:
+            if self._schedule.ended:
                 return
+            begun = time.monotonic()
             ready = self._ready()
-            if ready:
-                heard = time.monotonic()
-            elif time.monotonic() - heard > _SILENT_SECONDS:
+            silent = 0.0 if ready else silent + time.monotonic() - begun
+            if silent > _SILENT_SECONDS:
                 self._lose_all()
-                heard = time.monotonic()
+                silent = 0.0
             self._free.extend(self._office.welcome([ref for ref in ready if ref in self._office.joining]) * _AHEAD)
             for ref in ready:
                 if ref in self._out:
@@ -348,7 +358,6 @@ class _Round(Generic[T]):
         slots = self._schedule.take(wait=False)
         if not slots:
             return None
-        self._undone += 1
         return _Unit(parts_of(slots), len(slots))
 
     def _late(self) -> _Unit | None:
@@ -383,7 +392,7 @@ class _Round(Generic[T]):
         if unit.done:
             return []
         ended = self._schedule.credit(unit.parts, answers)
-        unit.done, self._undone = True, self._undone - 1
+        unit.done = True
         seconds = sum(answer.seconds for answer in answers)
         self._schedule.resize(self._size.after(unit.slots, seconds, len(self._office.staff)))
         return ended
