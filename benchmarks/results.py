@@ -118,8 +118,8 @@ draw is in."""
 GPU_TEXT = """\
 `python benchmarks/gpu.py MODEL`: a ResNet-110 for CIFAR-10 in bfloat16. Rows are noisy images, 3072 values. *draws*:
 the samplers alone. *network alone*: ready-made batches in channels-last order. *counting*: from draws to votes.
-*evaluate*: four images, n = 100 000, and anytime to decide one radius. The published logs of Cohen et al. show 14.9 s
-for an image of a ResNet-110 at n = 100 000, on a card of 2019."""
+*evaluate*: four images, n = 100 000, and anytime to decide one radius. The published logs of Cohen et al. (2019) show
+14.1 to 15.0 s for an image of a ResNet-110 at n = 100 000, on their card."""
 
 REAL_TEXT = """\
 The same rule with a network: `cifar10_jpeg_gaussian_0.25` in bfloat16, compiled, on every 250th test image (40),
