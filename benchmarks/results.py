@@ -310,6 +310,7 @@ def _gpu() -> str:
 def gpu_section(found: list[dict[str, Any]]) -> str:
     """Return the section of what ``gpu.py`` printed."""
     of = {what: [line for line in found if line.get("what") == what] for what in {line.get("what") for line in found}}
+    kind = {False: "as it is", True: "compiled"}
     card, copy = found[0], of["copy"][0]["bytes_per_second"]
     about = f"{card['card']}, torch {card['torch']}; its copies move {copy / 1e12:.2f} TB/s, reading and writing."
     plain = of["one call of normal_"][0]
@@ -319,16 +320,16 @@ def gpu_section(found: list[dict[str, Any]]) -> str:
         for line in of["sampler"]
     ]
     network = [
-        [str(line["rows"]), "compiled" if line["compiled"] else "as it is", f"{line['per_second'] / 1e3:.1f}"]
+        [str(line["rows"]), kind[line["compiled"]], f"{line['per_second'] / 1e3:.1f}"]
         for line in of["network alone"]
     ]
     counting = [
-        [f"`{line['noise']}`", str(line["rows"]), "compiled" if line["compiled"] else "as it is",
+        [f"`{line['noise']}`", str(line["rows"]), kind[line["compiled"]],
          f"{line['per_second'] / 1e3:.1f}", f"{line['ratio']:.2f}"]
         for line in of["counting"]
     ]  # fmt: skip
     whole = [
-        [line["stopping"], "compiled" if line["compiled"] else "as it is", f"{line['draws'] / line['images']:,.0f}",
+        [line["stopping"], kind[line["compiled"]], f"{line['draws'] / line['images']:,.0f}",
          f"{line['seconds_an_image']:.2f}"]
         for line in of["evaluate"]
     ]  # fmt: skip

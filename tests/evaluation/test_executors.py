@@ -43,6 +43,14 @@ def run(model: SmoothedClassifier | None = None, **how: Any) -> Run:
     return evaluate(model or toy_model(), toy_data(12), "L2", **{**given, **how})
 
 
+COUNTING, IMAGE = Counting(toy_model(), SHAPE, 64, torch.device("cpu")), toy_data().images[0]
+
+
+def poll(index: int) -> Any:
+    """Ask for 640 draws, and return how many have been counted."""
+    return (yield Ask(IMAGE, index, 0, [DrawRange(Stream.ESTIMATION, 0, 640)])).counts[0].sum()
+
+
 @pytest.fixture
 def fake(monkeypatch: pytest.MonkeyPatch) -> Any:
     """Return a function that puts a fake Ray in the place of Ray, with a clock of its own."""
@@ -112,15 +120,8 @@ def test_all_workers_but_one_may_fall_silent(seed: int, fake: Any) -> None:
 
 def test_workers_do_one_run_at_a_time(fake: Any) -> None:
     fake()
-    counting = Counting(toy_model(), SHAPE, 64, torch.device("cpu"))
-    part = [DrawRange(Stream.ESTIMATION, 0, 640)]
-    image = toy_data().images[0]
-    with open_executor("ray", counting, 2) as counters:
-        counters.look(image)
-
-        def poll(index: int) -> Any:
-            return (yield Ask(image, index, 0, part)).counts[0].sum()
-
+    with open_executor("ray", COUNTING, 2) as counters:
+        counters.look(IMAGE)
         first = counters.run(map(poll, range(4)))
         assert next(first) == 640
         with pytest.raises(WorkerError, match="in a run already"):
@@ -133,14 +134,8 @@ def test_workers_that_were_stopped_in_a_run_do_what_is_late_in_the_next(fake: An
     """What they had of the run before is forgotten, so that they are idle, and one of three may hang."""
     for seed in range(6):
         ray = fake(seed=seed)
-        counting = Counting(toy_model(), SHAPE, 64, torch.device("cpu"))
-        image = toy_data().images[0]
-
-        def poll(index: int, image: Tensor = image) -> Any:
-            return (yield Ask(image, index, 0, [DrawRange(Stream.ESTIMATION, 0, 640)])).counts[0].sum()
-
-        with open_executor("ray", counting, 3) as counters:
-            counters.look(image)
+        with open_executor("ray", COUNTING, 3) as counters:
+            counters.look(IMAGE)
             first = counters.run(map(poll, range(20)))
             next(first)
             first.close()
@@ -362,23 +357,17 @@ def test_counts_of_another_kind_of_whole_numbers_are_counted(fake: Any, monkeypa
 def test_a_run_waits_for_workers_that_join_while_all_others_are_busy(fake: Any) -> None:
     """Nothing may be out, if those that are there are silent over what others have done since."""
     ray = fake()
-    counting = Counting(toy_model(), SHAPE, 64, torch.device("cpu"))
-    image = toy_data().images[0]
-
-    def poll(index: int) -> Any:
-        return (yield Ask(image, index, 0, [DrawRange(Stream.ESTIMATION, 0, 640)])).counts[0].sum()
-
-    with open_executor("ray", counting, 1) as counters:
-        counters.look(image)
+    with open_executor("ray", COUNTING, 1) as counters:
+        counters.look(IMAGE)
         assert isinstance(counters, on_ray.RayExecutor)
-        begun = on_ray._Round(ray, counters, counting, map(poll, range(4)), True)
+        begun = on_ray._Round(ray, counters, COUNTING, map(poll, range(4)), True)
         begun._free.clear()
         counters._hire()
         assert list(begun.results()) == [640] * 4
 
 
 def test_an_ask_without_an_answer_is_told_of() -> None:
-    ask = Ask(toy_data().images[0], 0, 0, [DrawRange(Stream.ESTIMATION, 0, 64)])
+    ask = Ask(IMAGE, 0, 0, [DrawRange(Stream.ESTIMATION, 0, 64)])
     with pytest.raises(WorkerError, match="1 of 1 asks were left without an answer"):
         answers_by(lambda polls: [], [ask])
 
