@@ -189,26 +189,17 @@ def _same(
     if len(old) == len(new) == 1 and isinstance(old[0][1], int) and isinstance(new[0][1], int):
         yield old[0], new[0]
         return
-    by_content: dict[str | int, list[_Part]] = {}
-    for part in new:
-        by_content.setdefault(part[1], []).append(part)
-    left = []
-    for part in old:
-        if by_content.get(part[1]):
-            yield part, by_content[part[1]].pop()
-        else:
-            left.append(part)
-    rest = [part for parts in by_content.values() for part in parts]
-    by_content = {}
-    for part in rest:
-        by_content.setdefault(_content_of(part, 1, label), []).append(part)
-    for part in left:
-        if found := by_content.get(_content_of(part, 0, label)):
-            yield part, found.pop()
-
-
-def _content_of(part: _Part, side: int, label: Mapping[tuple[int, int], str]) -> str:
-    return part[1] if isinstance(part[1], str) else label[side, part[1]]
+    for told in (lambda part, side: part, lambda part, side: part if isinstance(part, str) else label[side, part]):
+        by_content: dict[str | int, list[_Part]] = {}
+        for name, part in new:
+            by_content.setdefault(told(part, 1), []).append((name, part))
+        left = []
+        for name, part in old:
+            if found := by_content.get(told(part, 0)):
+                yield (name, part), found.pop()
+            else:
+                left.append((name, part))
+        old, new = left, [part for parts in by_content.values() for part in parts]
 
 
 def _both(before: str | int, after: str | int) -> str | _Pair:
